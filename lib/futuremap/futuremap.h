@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The future map: everything that debug info knows about the async code of one
+ * object, in one flat file that is used as it lies.
+ *
+ * Analysis writes it, everybody else maps it read-only: the preload library to
+ * patch, inspect to walk tasks, the views to name what they show. It holds no
+ * pointers: every reference is an index into a table of the same file, every
+ * string an offset into the string table. Numbers are little endian, tables are
+ * aligned to 8 bytes. Addresses are link-time virtual addresses of the object
+ * (add the load bias to get a run-time one).
+ *
+ * docs/formats.md describes the same for readers in other languages. A change
+ * of anything below raises AFM_VERSION; a map of another version is rebuilt,
+ * never converted.
+ *
+ * Depends on nothing but libc headers. All functions here are thread safe and
+ * allocate nothing unless they say so.
+ */
+#ifndef AF_FUTUREMAP_H
+#define AF_FUTUREMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define AFM_MAGIC "AFMAP\0\1\n"
+#define AFM_VERSION 1
+#define AFM_NONE UINT32_MAX	/* "no such index" wherever a u32 refers to a table */
+#define AFM_BUILD_ID_MAX 32
+
+/* One table of the file: `count` entries of a fixed size from byte `offset`. */
+struct afm_table {
+	uint64_t offset;
+	uint64_t count;
+};
+
+/* What analysis found the object to be; see afm_header.verdict. */
+enum afm_verdict {
+	AFM_FUTURES = 1,	  /* async code with full debug info: can be traced */
+	AFM_NO_ASYNC,		  /* no sign of async Rust: nothing to do */
+	AFM_STRIPPED,		  /* async Rust, no debug info at all */
+	AFM_LINE_TABLES_ONLY,	  /* async Rust, debug info without types */
+};
+
+enum afm_type_kind {
+	AFM_T_OPAQUE = 0,   /* known by name (and perhaps size) only, e.g. a declaration */
+	AFM_T_UNSIGNED, AFM_T_SIGNED, AFM_T_FLOAT, AFM_T_BOOL, AFM_T_CHAR,
+	AFM_T_POINTER,	    /* to `target`; also references and NonNull's inner pointer */
+	AFM_T_ARRAY,	    /* `length` times `target` */
+	AFM_T_STRUCT,	    /* fields; with variants if n_variants > 0 (Rust enums, coroutines) */
+	AFM_T_UNION,
+	AFM_T_CENUM,	    /* enum without data: variants carry name and discriminant only */
+	AFM_T_FUNCTION,
+};
+
+struct afm_type {
+	uint32_t name;		/* string: qualified DWARF name with generics */
+	uint16_t kind;		/* enum afm_type_kind */
+	uint16_t flags;		/* AFM_TF_* */
+	uint64_t size;		/* bytes; 0 for a declaration */
+	uint32_t align;		/* bytes; 0 where debug info has none */
+	uint32_t target;	/* pointer, array: type index or AFM_NONE */
+	uint64_t length;	/* array: number of elements */
+	uint32_t first_field, n_fields;	    /* in `fields`: outside any variant */
+	uint32_t first_variant, n_variants; /* in `variants` */
+	uint32_t discr_offset;	/* of the tag; AFM_NONE where DWARF names none */
+	uint32_t discr_size;	/* 1, 2, 4, 8, 16; 0 if none */
+	uint32_t file, line;	/* definition, string and 1-based; 0 line if unknown */
+	uint32_t future;	/* index in `futures`, or AFM_NONE */
+	uint32_t template_arg;	/* type index of the first template type parameter, or AFM_NONE */
+};
+#define AFM_TF_DECLARATION 1u
+#define AFM_TF_REACHES_FUTURE 2u	/* a future can be reached from a value of this type */
+#define AFM_TF_PARTIAL 4u		/* fields not detailed (only the layout head was needed) */
+
+struct afm_field {
+	uint32_t name;		/* string */
+	uint32_t type;		/* index in `types`, or AFM_NONE */
+	uint64_t offset;	/* bytes from the start of the containing type (variants too) */
+	uint32_t flags;		/* AFM_FF_* */
+	uint32_t line;		/* declaration line where known, else 0 */
+};
+#define AFM_FF_ARTIFICIAL 1u
+#define AFM_FF_CAPTURED 2u	/* coroutine: also in Unresumed at the same offset (an argument) */
+#define AFM_FF_AWAITEE 4u	/* `__awaitee` */
+
+struct afm_variant {
+	uint64_t discr;		/* discriminant, masked to discr_size; meaningless if default */
+	uint32_t name;		/* string: "Suspend0", "Unresumed", "Some", ... */
+	uint32_t flags;		/* AFM_VF_* */
+	uint32_t first_field, n_fields;
+	uint32_t file, line;	/* coroutine: the await point as the user wrote it; see
+				   futures; 0 line if unknown */
+	uint32_t awaitee;	/* index in `fields` of the awaitee, or AFM_NONE */
+	uint32_t line_index;	/* 0, 1, ... where several awaits share file:line; else 0 */
+	uint32_t macro_file, macro_line; /* where the variant's own line lies inside a macro's
+					    crate (join!, select!); 0 line if the same */
+};
+#define AFM_VF_DEFAULT 1u	/* no discr_value: every value that no other variant claims */
+
+enum afm_future_kind {
+	AFM_F_ASYNC_FN = 1, AFM_F_ASYNC_BLOCK, AFM_F_ASYNC_CLOSURE,
+	AFM_F_COROUTINE,	/* gen blocks and bare coroutines */
+	AFM_F_HAND,		/* hand-written `impl Future` */
+};
+
+/* A type that is polled. `name` is how people write it (app::shop::checkout,
+   app::run::{async_block#0}); the type's own name is DWARF's. */
+struct afm_future {
+	uint32_t type;		/* index in `types` */
+	uint32_t kind;		/* enum afm_future_kind */
+	uint32_t name;		/* string */
+	uint32_t file, line;	/* definition */
+	uint32_t flags;		/* AFM_UF_* */
+	uint32_t state_offset;	/* coroutine: of `__state`; AFM_NONE otherwise */
+	uint32_t state_size;	/* 1, 2 or 4 */
+	uint32_t first_poll, n_polls;	/* in `future_polls` */
+};
+#define AFM_UF_OUT_OF_LINE 1u	/* at least one out-of-line poll */
+#define AFM_UF_INLINED 2u	/* polled at least once in inlined code */
+				/* neither: its poll is not emitted */
+
+enum afm_poll_kind {
+	AFM_P_ASYNC_BODY = 1,	/* coroutine body: returns Poll, first argument Pin<&mut env> */
+	AFM_P_HAND,		/* hand-written Future::poll */
+	AFM_P_GENERATOR,	/* rustc < 1.64: GenFuture::poll, polls the env it wraps at offset 0 */
+	AFM_P_TASK_ROOT,	/* the executor's entry of a task (see afm_poll.root) */
+};
+
+enum afm_register { AFM_R_UNKNOWN = 0, AFM_R_RDI, AFM_R_RSI, AFM_R_RDX, AFM_R_NONE = 255 };
+
+/* An out-of-line function that polls: one per distinct address. */
+struct afm_poll {
+	uint64_t address;	/* entry */
+	uint32_t size;		/* bytes of the range that holds the entry; 0 unknown */
+	uint16_t kind;		/* enum afm_poll_kind */
+	uint16_t flags;		/* AFM_PF_* */
+	uint32_t name;		/* string: how people write what it polls */
+	uint32_t symbol;	/* string: linkage name, may be empty */
+	uint32_t file, line;	/* definition of the future (or of the function, for roots) */
+	uint32_t first_future, n_futures; /* in `poll_futures`; the first is the one shown */
+	uint8_t self_register;	/* enum afm_register: where `self` (root: the header) is at entry */
+	uint8_t n_params;	/* formal parameters in DWARF */
+	uint16_t tag_width;	/* Poll's tag in bytes, 0 unknown/none */
+	uint32_t return_size;	/* bytes of Poll<T>; 0 if none or zero-sized */
+	uint32_t tag_offset;	/* of Poll's tag in the returned value */
+	uint64_t pending;	/* value of the tag that means Pending */
+	uint32_t site;		/* index in `sites`, or AFM_NONE: then `refusal` says why */
+	uint32_t refusal;	/* enum af_refusal (patch/plan/site.h); 0 when there is a site */
+	uint32_t root;		/* index in `roots`, or AFM_NONE */
+	uint32_t reserved;
+};
+#define AFM_PF_AMBIGUOUS 1u	/* several functions folded into this address */
+
+enum afm_executor { AFM_X_TOKIO = 1, AFM_X_ASYNC_TASK, AFM_X_OTHER };
+
+/* What is known of a task root: where in the task its future lies. */
+struct afm_root {
+	uint32_t poll;		/* index in `polls` */
+	uint32_t executor;	/* enum afm_executor */
+	uint32_t future;	/* index in `futures` of the task's future, or AFM_NONE */
+	uint32_t future_type;	/* type index of T / F, or AFM_NONE */
+	uint32_t future_offset;	/* from the header to the future; AFM_NONE if unknown or boxed */
+	uint32_t stage_offset;	/* tokio: from the header to Stage; else AFM_NONE */
+	uint32_t cell_type;	/* tokio: type index of Cell<T,S>; else AFM_NONE */
+	uint32_t flags;
+};
+
+/* A patch site: how to displace the prologue of one poll. `code` is to be copied to
+   executable memory within 2 GiB of the object and its fixups applied there; it ends
+   with a jump back behind the displaced bytes unless the last displaced instruction
+   never falls through. See patch/plan/site.h for how it is made. */
+#define AFM_SITE_DISPLACED_MAX 24
+#define AFM_SITE_CODE_MAX 96
+struct afm_site {
+	uint64_t address;	/* of the first byte that is replaced (behind an endbr64) */
+	uint32_t poll;		/* index in `polls` */
+	uint32_t code;		/* byte offset in `code` */
+	uint16_t code_length;
+	uint8_t displaced;	/* number of original bytes the code replaces, >= 5 */
+	uint8_t n_fixups;
+	uint32_t first_fixup;	/* in `fixups` */
+	uint8_t original[AFM_SITE_DISPLACED_MAX]; /* what the text must hold, else not patched */
+};
+
+/* At code + at lies a 32-bit field that must become target - (end of its instruction),
+   where that end is code + at + next. `target` is a link-time address. */
+struct afm_fixup {
+	uint64_t target;
+	uint16_t at;
+	uint16_t next;
+	uint32_t reserved;
+};
+
+/* `<X as Future>::{vtable}`: what a `dyn Future` fat pointer points to. */
+struct afm_vtable {
+	uint64_t address;	/* of the vtable */
+	uint32_t type;		/* index in `types` of X */
+	uint32_t reserved;
+};
+
+/* A function that drives a future on its own stack (block_on). */
+struct afm_driver {
+	uint64_t address;
+	uint32_t size;
+	uint32_t name;		/* string */
+	uint32_t future;	/* index in `futures` */
+	uint32_t base;		/* enum afm_frame_base: what `offset` counts from */
+	int64_t offset;		/* of the future (or of the pointer to it) in the frame */
+	uint32_t flags;
+	uint32_t reserved;
+};
+
+/* One number that later stations need, by name: "tokio.Header.vtable" = 16.
+   Sorted by name (byte order), so that a look-up is a binary search. */
+struct afm_layout {
+	uint32_t name;		/* string */
+	uint32_t reserved;
+	uint64_t value;
+};
+
+struct afm_header {
+	uint8_t magic[8];	/* AFM_MAGIC */
+	uint32_t version;	/* AFM_VERSION */
+	uint32_t header_size;	/* sizeof(struct afm_header) */
+	uint64_t file_size;
+	uint64_t checksum;	/* afm_checksum() of everything behind the header */
+	uint8_t build_id[AFM_BUILD_ID_MAX];
+	uint32_t build_id_size;	/* 0: build_id holds a content hash of 16 bytes instead */
+	uint32_t verdict;	/* enum afm_verdict */
+	uint32_t machine;	/* ELF e_machine */
+	uint32_t dwarf_versions; /* bit n set: units of DWARF version n */
+	uint32_t object;	/* string: path that was analysed */
+	uint32_t producer;	/* string: a DW_AT_producer of a Rust unit ("clang LLVM (rustc ...") */
+	uint64_t debug_info_size; /* bytes of .debug_info read, uncompressed */
+	uint64_t text_start, text_end; /* executable segment that holds the polls, link-time */
+	struct afm_table strings; /* bytes; NUL terminated strings; offset 0 is "" */
+	struct afm_table types, fields, variants;
+	struct afm_table futures, polls;
+	struct afm_table poll_futures;	/* u32: indices in futures */
+	struct afm_table future_polls;	/* u32: indices in polls */
+	struct afm_table roots, sites, fixups;
+	struct afm_table code;		/* bytes */
+	struct afm_table vtables;	/* sorted by address */
+	struct afm_table drivers;
+	struct afm_table layouts;
+};
+
+_Static_assert(sizeof(struct afm_type) == 72, "afm_type");
+_Static_assert(sizeof(struct afm_field) == 24, "afm_field");
+_Static_assert(sizeof(struct afm_variant) == 48, "afm_variant");
+_Static_assert(sizeof(struct afm_future) == 40, "afm_future");
+_Static_assert(sizeof(struct afm_poll) == 80, "afm_poll");
+_Static_assert(sizeof(struct afm_root) == 32, "afm_root");
+_Static_assert(sizeof(struct afm_site) == 48, "afm_site");
+_Static_assert(sizeof(struct afm_fixup) == 16, "afm_fixup");
+_Static_assert(sizeof(struct afm_vtable) == 16, "afm_vtable");
+_Static_assert(sizeof(struct afm_driver) == 40, "afm_driver");
+_Static_assert(sizeof(struct afm_layout) == 16, "afm_layout");
+
+/* A map in memory. `base` is the header; the accessors below need nothing else. */
+struct af_futuremap {
+	const struct afm_header *header;
+	size_t size;		/* bytes mapped */
+};
+
+/*
+ * Checks `size` bytes at `data` for being a map of this version with every table
+ * inside the file, every index inside its table, every string terminated. After
+ * success nothing read through the accessors can leave the mapping, whatever the
+ * bytes say. Returns NULL, or a static string saying what is wrong.
+ */
+const char *af_futuremap_check(const void *data, size_t size);
+
+/*
+ * Opens and checks a map file. `dirfd`/`path` as in openat. With `private_only` the
+ * file must belong to the effective user and be closed to everyone else (mode & 077
+ * == 0), else it is not used. Returns NULL or a static string saying why not.
+ * Uses mmap; allocates nothing; safe before main.
+ */
+const char *af_futuremap_open(struct af_futuremap *map, int dirfd, const char *path,
+			      bool private_only);
+void af_futuremap_close(struct af_futuremap *map);	/* accepts a zeroed map */
+
+uint64_t af_futuremap_checksum(const void *data, size_t size);
+
+static inline const void *af_futuremap_table(const struct af_futuremap *m,
+					     const struct afm_table *t)
+{
+	return (const char *)m->header + t->offset;
+}
+#define AF_TABLE_ACCESSOR(what, type)                                                          \
+	static inline const type *af_futuremap_##what(const struct af_futuremap *m, uint32_t i) \
+	{                                                                                      \
+		return (const type *)af_futuremap_table(m, &m->header->what) + i;              \
+	}
+AF_TABLE_ACCESSOR(types, struct afm_type)
+AF_TABLE_ACCESSOR(fields, struct afm_field)
+AF_TABLE_ACCESSOR(variants, struct afm_variant)
+AF_TABLE_ACCESSOR(futures, struct afm_future)
+AF_TABLE_ACCESSOR(polls, struct afm_poll)
+AF_TABLE_ACCESSOR(poll_futures, uint32_t)
+AF_TABLE_ACCESSOR(future_polls, uint32_t)
+AF_TABLE_ACCESSOR(roots, struct afm_root)
+AF_TABLE_ACCESSOR(sites, struct afm_site)
+AF_TABLE_ACCESSOR(fixups, struct afm_fixup)
+AF_TABLE_ACCESSOR(code, uint8_t)
+AF_TABLE_ACCESSOR(vtables, struct afm_vtable)
+AF_TABLE_ACCESSOR(drivers, struct afm_driver)
+AF_TABLE_ACCESSOR(layouts, struct afm_layout)
+#undef AF_TABLE_ACCESSOR
+
+static inline const char *af_futuremap_string(const struct af_futuremap *m, uint32_t s)
+{
+	return (const char *)af_futuremap_table(m, &m->header->strings) + s;
+}
+
+/* The value of the layout named `name`; false if the map has none. */
+bool af_futuremap_layout(const struct af_futuremap *map, const char *name, uint64_t *value);
+/* The vtable at link-time `address`, or NULL. */
+const struct afm_vtable *af_futuremap_vtable(const struct af_futuremap *map, uint64_t address);
+
+/*
+ * The cache: one file per object, NAME.afmap, where NAME is the build-id in hex (or
+ * "hash-" and the content hash) in ASYNCFLAME_CACHE, else $XDG_CACHE_HOME/asyncflame,
+ * else $HOME/.cache/asyncflame. Only a directory of the user's own with mode 0700 is
+ * used, only files of the user's own with mode 0600.
+ */
+
+/* Opens the cache directory; with `create` makes it (0700). -1 and a static reason in
+   *why (may be NULL) where there is none to be had. Allocates nothing. */
+int af_cache_open_dir(bool create, const char **why);
+/* Writes the file name for a build-id into `name` (>= 2*AFM_BUILD_ID_MAX + 16 bytes). */
+void af_cache_name(char *name, size_t size, const uint8_t *build_id, uint32_t build_id_size);
+/* Opens and checks the cached map of a build-id; NULL or a static reason. Signal and
+   thread safe, allocates nothing. */
+const char *af_cache_load(struct af_futuremap *map, const uint8_t *build_id,
+			  uint32_t build_id_size);
+/* Publishes `size` bytes under the name of its build-id: a temporary file in the same
+   directory, then rename, so that readers see all of it or nothing. Drops the oldest
+   files beyond ASYNCFLAME_CACHE_MAX bytes (default 512 MiB). NULL or a static reason. */
+const char *af_cache_store(const void *data, size_t size);
+
+/* What a user selects by --filter and --generated-only; see filter.c for the syntax. */
+struct af_filter {
+	const char *pattern;	/* NULL or "": everything */
+	bool generated_only;	/* only compiler-generated futures (and task roots) */
+};
+/* NULL if the pattern is well formed, else a static string saying what is wrong. */
+const char *af_filter_check(const char *pattern);
+/* Whether a poll with this qualified name, definition file and kind is wanted. */
+bool af_filter_wants(const struct af_filter *filter, const char *name, const char *file,
+		     bool generated);
+
+#endif

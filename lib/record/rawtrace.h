@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The raw trace: what the host wrote, as the companion drained it. A file header, then
+ * blocks, each with its length, so that a file that is cut off anywhere is read up to
+ * its last whole block (and a CHUNK block up to its last whole record).
+ *
+ * Little endian, every block starts on a multiple of 8 bytes. docs/formats.md says the
+ * same for strangers. A change raises AFR_VERSION.
+ */
+#ifndef AF_RAWTRACE_H
+#define AF_RAWTRACE_H
+
+#include <stdint.h>
+
+#define AFR_MAGIC "AFRAW\0\1\n"
+#define AFR_VERSION 1
+
+/*
+ * One record, 16 bytes, written by one thread into its own chunk:
+ *
+ *   word0  63            8 7        0      word1  63       47 46               0
+ *         | ticks since    | kind    |           | function  | subject           |
+ *         | session start  |         |           |           |                   |
+ *
+ * word0 is written last: a record whose word0 is 0 was never finished. `ticks` counts
+ * struct afr_header.tick_source units. Within a chunk, records stand in the order in
+ * which their slots were taken; a signal handler that polls makes slots whose ticks are
+ * a little out of order with their neighbours'.
+ */
+struct afr_record {
+	uint64_t word0;
+	uint64_t word1;
+};
+
+enum afr_kind {
+	AFR_ENTER = 1,	   /* subject: address of `self` (low 47 bits), 0 unknown */
+	AFR_ENTER_NEW,	   /* the same, and the coroutine was Unresumed: its first poll */
+	AFR_ENTER_TASK,	   /* a task root; subject: the executor's own task id, never reused */
+	AFR_ENTER_TASK_AT, /* a task root; subject: address of the task (may be reused) */
+	AFR_EXIT_STATE,	   /* subject: the coroutine's `__state` after return */
+	AFR_EXIT_POLL,	   /* subject: enum afr_result */
+	AFR_UNWIND,	   /* a panic (or forced unwind) passed through; closes like an exit */
+	AFR_KIND_COUNT
+};
+
+enum afr_result { AFR_UNKNOWN = 0, AFR_READY, AFR_PENDING };
+
+#define AFR_KIND_BITS 8
+#define AFR_FUNCTION_SHIFT 47
+#define AFR_FUNCTIONS_MAX (1u << (64 - AFR_FUNCTION_SHIFT))
+#define AFR_SUBJECT_MASK ((UINT64_C(1) << AFR_FUNCTION_SHIFT) - 1)
+
+static inline unsigned afr_kind(const struct afr_record *r) { return r->word0 & 0xff; }
+static inline uint64_t afr_ticks(const struct afr_record *r) { return r->word0 >> AFR_KIND_BITS; }
+static inline uint32_t afr_function(const struct afr_record *r)
+{
+	return (uint32_t)(r->word1 >> AFR_FUNCTION_SHIFT);
+}
+static inline uint64_t afr_subject(const struct afr_record *r)
+{
+	return r->word1 & AFR_SUBJECT_MASK;
+}
+
+enum afr_tick_source { AFR_TICKS_TSC = 1, AFR_TICKS_MONOTONIC /* nanoseconds */ };
+
+struct afr_header {
+	uint8_t magic[8];	/* AFR_MAGIC */
+	uint32_t version;	/* AFR_VERSION */
+	uint32_t header_size;	/* sizeof(struct afr_header) */
+	uint32_t pid;
+	uint32_t tick_source;	/* enum afr_tick_source */
+	uint64_t base_tsc;	/* the tick counter at session start: tick 0 */
+	uint64_t base_monotonic; /* CLOCK_MONOTONIC in ns, read together with base_tsc */
+	uint64_t base_realtime;	/* CLOCK_REALTIME in ns at the same moment */
+	uint64_t reserved[2];
+};
+
+enum afr_block_type {
+	AFR_B_PROCESS = 1, /* NUL terminated strings: executable, cwd, then argv */
+	AFR_B_OBJECT,	   /* struct afr_object, then a whole future map file */
+	AFR_B_CHUNK,	   /* struct afr_chunk, then `count` records */
+	AFR_B_CLOCK,	   /* struct afr_clock: calibration at the end (last one counts) */
+	AFR_B_HOOKS,	   /* struct afr_hooks */
+	AFR_B_END,	   /* struct afr_end: the companion finished in order */
+};
+
+struct afr_block {
+	uint32_t type;		/* enum afr_block_type; unknown ones are skipped */
+	uint32_t reserved;
+	uint64_t length;	/* bytes that follow, without padding to 8 */
+};
+
+/* Function numbers first_function .. + map polls are this object's polls, in map order. */
+struct afr_object {
+	uint64_t load_bias;	/* run-time address - link-time address */
+	uint32_t first_function;
+	uint32_t reserved;
+};
+
+struct afr_chunk {
+	uint32_t tid;
+	uint32_t sequence;	/* 0, 1, ... per thread, in the order they were filled */
+	uint32_t count;		/* records that follow */
+	uint32_t thread;	/* number of the thread in this session: tells a reused tid */
+	char name[16];		/* thread name (comm), NUL terminated */
+};
+
+struct afr_clock {
+	uint64_t ticks;		/* since base_tsc, like records */
+	uint64_t monotonic;	/* CLOCK_MONOTONIC ns read together with it */
+};
+
+struct afr_hooks {
+	uint32_t functions;	/* poll functions and task roots in the maps */
+	uint32_t hooked;
+	uint32_t refused[64];	/* by enum af_refusal */
+};
+
+enum afr_end_reason {
+	AFR_END_EXIT = 1, /* the host reached its normal exit */
+	AFR_END_GONE,	  /* the host was gone without it: _exit, abort, signal, exec */
+};
+
+struct afr_end {
+	uint32_t reason;	/* enum afr_end_reason */
+	uint32_t reserved;
+	uint64_t records;	/* written to this file */
+	uint64_t dropped;	/* records lost because no chunk was free */
+	uint64_t unfinished;	/* slots taken but never written */
+};
+
+_Static_assert(sizeof(struct afr_record) == 16, "afr_record");
+_Static_assert(sizeof(struct afr_header) == 64, "afr_header");
+_Static_assert(sizeof(struct afr_block) == 16, "afr_block");
+_Static_assert(sizeof(struct afr_object) == 16, "afr_object");
+_Static_assert(sizeof(struct afr_chunk) == 32, "afr_chunk");
+_Static_assert(sizeof(struct afr_clock) == 16, "afr_clock");
+_Static_assert(sizeof(struct afr_hooks) == 264, "afr_hooks");
+_Static_assert(sizeof(struct afr_end) == 32, "afr_end");
+
+#endif
