@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* What a trace says about its process, threads, functions and await points. */
+#include "trace/internal.h"
+
+const struct af_trace_info *af_trace_info(const struct af_trace *trace)
+{
+	return &trace->info;
+}
+
+const struct af_thread *af_trace_thread(const struct af_trace *trace, uint32_t index)
+{
+	return &trace->threads[index].thread;
+}
+
+const struct af_function *af_trace_function(const struct af_trace *trace, uint32_t number)
+{
+	static const struct af_function unknown = {
+		.name = "(unknown function)",
+		.future = "",
+		.file = "",
+		.object = AFM_NONE,
+	};
+	if (number >= trace->info.n_functions || !trace->functions[number].name)
+		return &unknown;
+	return &trace->functions[number];
+}
+
+const char *af_span_result_text(enum af_span_result result)
+{
+	static const char *const text[] = {
+		[AF_SPAN_UNKNOWN] = "unknown", [AF_SPAN_READY] = "ready",
+		[AF_SPAN_PENDING] = "pending", [AF_SPAN_PANICKED] = "panicked",
+		[AF_SPAN_OPEN] = "open",       [AF_SPAN_LOST] = "lost",
+	};
+	return text[result];
+}
+
+/* The variant with this discriminant: rustc numbers them in order, so look there first. */
+static const struct afm_variant *find_variant(const struct af_futuremap *map,
+					      const struct afm_type *type, uint64_t discr)
+{
+	for (uint32_t n = 0; n <= type->n_variants; n++) {
+		uint64_t i = n ? n - 1 : discr;
+		if (i >= type->n_variants)
+			continue;
+		const struct afm_variant *variant =
+			af_futuremap_variants(map, type->first_variant + (uint32_t)i);
+		if (variant->discr == discr && !(variant->flags & AFM_VF_DEFAULT))
+			return variant;
+	}
+	return NULL;
+}
+
+bool af_function_await(const struct af_trace *trace, const struct af_function *function,
+		       uint64_t state, const char **file, uint32_t *line)
+{
+	if (function->object == AFM_NONE || state < 3)
+		return false;
+	const struct af_futuremap *map = &trace->maps[function->object];
+	const struct afm_poll *poll = af_futuremap_polls(map, function->poll);
+	/* Where the linker folded several bodies into one, the state says how far it
+	   got, but not in which of them. */
+	if (poll->n_futures != 1)
+		return false;
+	const struct afm_future *future = af_futuremap_futures(
+		map, *af_futuremap_poll_futures(map, poll->first_future));
+	const struct afm_variant *variant =
+		find_variant(map, af_futuremap_types(map, future->type), state);
+	if (!variant || !variant->line)
+		return false;
+	*file = af_futuremap_string(map, variant->file);
+	*line = variant->line;
+	return true;
+}

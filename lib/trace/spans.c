@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+#include "trace/spans.h"
+
+#include <stdlib.h>
+
+static struct af_open_span *top_of(const struct af_span_stack *stack)
+{
+	return &stack->open[stack->depth - 1];
+}
+
+/* Which task */
+
+static const struct afm_root *function_root(const struct af_trace *trace,
+					    const struct af_function *function)
+{
+	if (function->object == AFM_NONE)
+		return NULL;
+	const struct af_futuremap *map = &trace->maps[function->object];
+	const struct afm_poll *poll = af_futuremap_polls(map, function->poll);
+	return poll->root == AFM_NONE ? NULL : af_futuremap_roots(map, poll->root);
+}
+
+/* Whether `function` polls the very future that the task root `root_function` drives. */
+static bool polls_future_of(const struct af_trace *trace, uint32_t root_function,
+			    uint32_t function)
+{
+	const struct af_function *root_side = af_trace_function(trace, root_function);
+	const struct af_function *side = af_trace_function(trace, function);
+	const struct afm_root *root = function_root(trace, root_side);
+	if (!root || root->future == AFM_NONE || side->object != root_side->object || side->root)
+		return false;
+	const struct af_futuremap *map = &trace->maps[side->object];
+	const struct afm_poll *poll = af_futuremap_polls(map, side->poll);
+	for (uint32_t i = 0; i < poll->n_futures; i++)
+		if (*af_futuremap_poll_futures(map, poll->first_future + i) == root->future)
+			return true;
+	return false;
+}
+
+static uint32_t find_task(struct af_walker *walker, enum af_task_key key,
+			  const struct af_span *span, bool fresh)
+{
+	uint32_t number = af_tasks_find(&walker->trace->tasks, key, span->self, span->function,
+					fresh, span->begin);
+	if (!number)
+		walker->no_memory = true;
+	return number;
+}
+
+static bool is_born_with(const struct af_walker *walker, const struct af_span *span)
+{
+	return span->task && af_tasks_get(&walker->trace->tasks, span->task)->polls == 0;
+}
+
+/*
+ * The future of a task that is known by its address begins for the first time, but the
+ * task at this address has been polled before: a new task has moved in. The root's poll
+ * is already open under the name of the old one.
+ */
+static void replace_task(struct af_span_stack *stack, struct af_walker *walker, int32_t at)
+{
+	struct af_open_span *root = &stack->open[at];
+	uint32_t number = find_task(walker, AF_KEY_ADDRESS, &root->span, true);
+	for (uint32_t i = (uint32_t)at; i < stack->depth; i++)
+		stack->open[i].span.task = number;
+	root->fresh = true;
+}
+
+static void begin_own_future(struct af_span_stack *stack, struct af_walker *walker,
+			     struct af_open_span *open)
+{
+	struct af_open_span *root = &stack->open[open->root];
+	if (root->own_seen ||
+	    !polls_future_of(walker->trace, root->span.function, open->span.function))
+		return;
+	root->own_seen = true;
+	open->own = true;
+	if (open->span.first_poll && !root->fresh)
+		replace_task(stack, walker, open->root);
+}
+
+/*
+ * Task roots say which task they poll. Within a root every poll is that task's. A poll
+ * that is outermost and in no root is driven by an executor (or a block_on) that nobody
+ * told us about: then the future itself is the task, known by where it lies.
+ */
+static void begin_task(struct af_span_stack *stack, struct af_walker *walker,
+		       struct af_open_span *open, enum afr_kind kind)
+{
+	struct af_span *span = &open->span;
+	if (kind == AFR_ENTER_TASK || kind == AFR_ENTER_TASK_AT) {
+		open->owns_task = true;
+		open->root = (int32_t)stack->depth - 1;
+		span->task = find_task(walker,
+				       kind == AFR_ENTER_TASK ? AF_KEY_ID : AF_KEY_ADDRESS, span,
+				       false);
+		/* Nothing is to be replaced where ids are told. */
+		open->fresh = kind == AFR_ENTER_TASK || is_born_with(walker, span);
+	} else if (span->depth == 0) {
+		open->owns_task = true;
+		span->task = find_task(walker, AF_KEY_SELF, span, kind == AFR_ENTER_NEW);
+	} else {
+		span->task = open[-1].span.task;
+		open->root = open[-1].root;
+		if (open->root >= 0)
+			begin_own_future(stack, walker, open);
+	}
+}
+
+static void end_task(struct af_walker *walker, const struct af_open_span *open)
+{
+	const struct af_span *span = &open->span;
+	if (!open->owns_task || !span->task)
+		return;
+	struct af_task *task = af_tasks_get(&walker->trace->tasks, span->task);
+	task->polls++;
+	task->busy += span->end - span->begin;
+	if (span->end > task->last)
+		task->last = span->end;
+	if (span->result == AF_SPAN_READY)
+		task->state = AF_TASK_READY;
+	else if (span->result == AF_SPAN_PANICKED)
+		task->state = AF_TASK_PANICKED;
+}
+
+/* Spans */
+
+static bool reserve(struct af_span_stack *stack)
+{
+	if (stack->depth < stack->room)
+		return true;
+	uint32_t room = stack->room ? stack->room * 2 : 16;
+	struct af_open_span *open = realloc(stack->open, room * sizeof(*open));
+	if (!open)
+		return false;
+	stack->open = open;
+	stack->room = room;
+	return true;
+}
+
+static void begin_span(struct af_span_stack *stack, struct af_walker *walker,
+		       const struct afr_record *record, uint64_t now)
+{
+	enum afr_kind kind = afr_kind(record);
+	if (stack->depth == AF_SPAN_DEPTH_MAX) {
+		walker->counts->bad++;
+		return;
+	}
+	if (!reserve(stack)) {
+		walker->no_memory = true;
+		return;
+	}
+	struct af_open_span *open = &stack->open[stack->depth];
+	*open = (struct af_open_span){
+		.root = -1,
+		.span = {
+			.thread = stack->thread,
+			.function = afr_function(record),
+			.depth = stack->depth,
+			.first_poll = kind == AFR_ENTER_NEW,
+			.self = afr_subject(record),
+			.begin = now,
+			.state = AF_STATE_NONE,
+		},
+	};
+	stack->depth++;
+	begin_task(stack, walker, open, kind);
+	if (walker->visitor->begin && !walker->visitor->begin(walker->context, &open->span))
+		walker->stopped = true;
+}
+
+/* A child that takes 60 % of its parent's time is what the parent is about. */
+static void explain(struct af_span_stack *stack, struct af_open_span *open)
+{
+	struct af_span *span = &open->span;
+	uint64_t duration = span->end - span->begin;
+	bool inner = open->longest_child && open->longest_child >= duration - duration * 2 / 5;
+	span->inner_function = inner ? open->longest_function : span->function;
+	span->inner_duration = inner ? open->longest_duration : duration;
+	if (!span->depth)
+		return;
+	struct af_open_span *parent = &stack->open[span->depth - 1];
+	if (duration > parent->longest_child) {
+		parent->longest_child = duration;
+		parent->longest_function = span->inner_function;
+		parent->longest_duration = span->inner_duration;
+	}
+}
+
+static void end_span(struct af_span_stack *stack, struct af_walker *walker, uint64_t now,
+		     enum af_span_result result, uint64_t state)
+{
+	struct af_open_span *open = top_of(stack);
+	struct af_span *span = &open->span;
+	/* What an executor's own entry returns says little; the future's poll in it does. */
+	if (result == AF_SPAN_UNKNOWN && open->own_seen && open->own_result <= AF_SPAN_PANICKED)
+		result = open->own_result;
+	span->end = now;
+	span->result = result;
+	span->state = state;
+	if (open->own)
+		stack->open[open->root].own_result = result;
+	explain(stack, open);
+	end_task(walker, open);
+	walker->counts->spans++;
+	if (walker->visitor->end && !walker->visitor->end(walker->context, span))
+		walker->stopped = true;
+	stack->depth--;
+}
+
+static enum af_span_result result_of(const struct afr_record *record, uint64_t *state)
+{
+	uint64_t subject = afr_subject(record);
+	*state = AF_STATE_NONE;
+	switch (afr_kind(record)) {
+	case AFR_UNWIND:
+		return AF_SPAN_PANICKED;
+	case AFR_EXIT_POLL:
+		return subject == AFR_READY	? AF_SPAN_READY
+		       : subject == AFR_PENDING ? AF_SPAN_PENDING
+						: AF_SPAN_UNKNOWN;
+	default: /* AFR_EXIT_STATE: 0 unresumed, 1 returned, 2 panicked, 3.. suspended */
+		*state = subject;
+		return subject >= 3   ? AF_SPAN_PENDING
+		       : subject == 2 ? AF_SPAN_PANICKED
+		       : subject == 1 ? AF_SPAN_READY
+				      : AF_SPAN_UNKNOWN;
+	}
+}
+
+static void end_by_record(struct af_span_stack *stack, struct af_walker *walker,
+			  const struct afr_record *record, uint64_t now)
+{
+	uint32_t depth = stack->depth;
+	while (depth && stack->open[depth - 1].span.function != afr_function(record))
+		depth--;
+	if (!depth) {
+		walker->counts->stray++;
+		return;
+	}
+	while (stack->depth > depth) {
+		walker->counts->lost++;
+		end_span(stack, walker, now, AF_SPAN_LOST, AF_STATE_NONE);
+	}
+	uint64_t state;
+	enum af_span_result result = result_of(record, &state);
+	walker->counts->panicked += result == AF_SPAN_PANICKED;
+	end_span(stack, walker, now, result, state);
+}
+
+void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
+			 const struct afr_record *record, uint64_t now)
+{
+	/* Beyond the sort window times may still run back; spans must nest all the same. */
+	if (now < stack->last)
+		now = stack->last;
+	stack->last = now;
+	walker->counts->records++;
+	switch (afr_kind(record)) {
+	case AFR_ENTER:
+	case AFR_ENTER_NEW:
+	case AFR_ENTER_TASK:
+	case AFR_ENTER_TASK_AT:
+		begin_span(stack, walker, record, now);
+		break;
+	default:
+		end_by_record(stack, walker, record, now);
+	}
+}
+
+void af_span_stack_finish(struct af_span_stack *stack, struct af_walker *walker, uint64_t end)
+{
+	while (stack->depth && !walker->stopped) {
+		walker->counts->open++;
+		end_span(stack, walker, end, AF_SPAN_OPEN, AF_STATE_NONE);
+	}
+	free(stack->open);
+	*stack = (struct af_span_stack){0};
+}

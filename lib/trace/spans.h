@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Records of one thread -> poll spans, by a stack of the polls that are open.
+ *
+ * Records may be missing (no chunk was free, the process was killed between two of
+ * them), so that begins and ends need not match:
+ *   - an end whose function is open deeper in the stack closes what lies above it; those
+ *     are "lost", their own end is missing;
+ *   - an end whose function is not open at all is "stray": its begin is missing;
+ *   - what is still open when the trace ends is "open".
+ *
+ * It is also decided here which task a poll belongs to, see begin_task() in spans.c.
+ */
+#ifndef AF_TRACE_SPANS_H
+#define AF_TRACE_SPANS_H
+
+#include "trace/internal.h"
+
+#define AF_SPAN_DEPTH_MAX 65536	/* deeper than any stack lets polls nest; bounds memory */
+
+struct af_open_span {
+	struct af_span span;
+	int32_t root;		/* index in the stack of the innermost task root, or -1 */
+	bool owns_task;		/* this span is a poll of its task as a whole */
+	bool fresh;		/* ... and the first one that we know of */
+	bool own;		/* this span polls the future of the root below it */
+	bool own_seen;		/* root: the poll of its own future has begun */
+	enum af_span_result own_result; /* root: and what became of it */
+	uint64_t longest_child;
+	uint32_t longest_function;	/* inner_function and inner_duration of that child */
+	uint64_t longest_duration;
+};
+
+struct af_span_stack {
+	const struct af_thread *thread;
+	struct af_open_span *open;
+	uint32_t depth, room;
+	uint64_t last;		/* ns of the last record: time never runs back */
+};
+
+/* What all threads of a walk share. */
+struct af_walker {
+	struct af_trace *trace;
+	const struct af_visitor *visitor;
+	void *context;
+	struct af_walk *counts;
+	bool stopped;		/* the visitor wants no more */
+	bool no_memory;
+};
+
+/* Applies one record at `now` ns. */
+void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
+			 const struct afr_record *record, uint64_t now);
+/* Closes what is open at the end of the trace. */
+void af_span_stack_finish(struct af_span_stack *stack, struct af_walker *walker, uint64_t end);
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The trace model: what happened in one traced process, read from a raw trace
+ * (record/rawtrace.h). A raw trace may hold hundreds of millions of records, so the
+ * model is never in memory as a whole: af_trace_walk() goes through the file once, in
+ * order of time, and hands out each poll span as it begins and as it ends. What stays
+ * in memory is bounded by threads, tasks and functions.
+ *
+ * Nothing in the file is trusted. A file that is cut off at any byte gives everything
+ * up to the cut; records that cannot be are skipped and counted.
+ *
+ * One thread at a time may use one trace; several traces are independent.
+ */
+#ifndef AF_TRACE_H
+#define AF_TRACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "record/rawtrace.h"
+
+struct af_trace;
+
+/* A poll function of one of the objects; strings belong to the trace, never NULL. */
+struct af_function {
+	const char *name;	/* what it polls, as people write it */
+	const char *future;	/* full type name of the future, "" if unknown */
+	const char *file;	/* definition, "" if unknown */
+	uint32_t line;
+	bool root;		/* an executor's entry of a task */
+	uint32_t object;	/* which map, and which poll in it: for af_function_await() */
+	uint32_t poll;
+};
+
+struct af_thread {
+	uint32_t number;	/* in this session, in order of appearance; never reused */
+	uint32_t tid;		/* the kernel's; may be reused by a later thread */
+	char name[16];		/* the last one it had; may be empty */
+};
+
+enum af_task_state { AF_TASK_ALIVE, AF_TASK_READY, AF_TASK_PANICKED };
+
+/*
+ * A task: one instance of a future that an executor polls. Its identity is the
+ * executor's id where that is known, else the address it lives at for as long as
+ * nothing shows that another future has moved in.
+ */
+struct af_task {
+	uint32_t number;	/* 1, 2, ... in order of first sight */
+	uint32_t function;	/* by which it was first polled: names it */
+	uint32_t state;		/* enum af_task_state */
+	uint64_t subject;	/* the executor's id, or the address */
+	uint64_t polls;		/* outermost polls of it that have ended or were cut off */
+	uint64_t busy;		/* ns in those */
+	uint64_t first, last;	/* ns since the trace began: begin of first, end of last poll */
+};
+
+enum af_span_result {
+	AF_SPAN_UNKNOWN,	/* the poll returned, what it returned cannot be told */
+	AF_SPAN_READY,
+	AF_SPAN_PENDING,
+	AF_SPAN_PANICKED,
+	AF_SPAN_OPEN,		/* had not returned when the trace ended */
+	AF_SPAN_LOST,		/* its end was dropped: closed with the one around it */
+};
+const char *af_span_result_text(enum af_span_result result);
+
+/* One poll. Spans of a thread nest: a child lies within its parent, to the ns. */
+struct af_span {
+	const struct af_thread *thread;
+	uint32_t function;	/* for af_trace_function() */
+	uint32_t task;		/* task number; final when the span has ended */
+	uint32_t depth;		/* 0: outermost on its thread */
+	bool first_poll;	/* the coroutine had not begun before this poll */
+	uint64_t self;		/* address of the future (of the task, for a root), 0 unknown */
+	uint64_t begin, end;	/* ns since the trace began; end: when it has ended */
+	enum af_span_result result; /* when it has ended */
+	uint64_t state;		/* coroutine state after return, AF_STATE_NONE if not known */
+	/* The longest poll inside, for "what is this long poll really about" */
+	uint32_t inner_function; /* innermost span that explains most of this one, or itself */
+	uint64_t inner_duration; /* ns of it */
+	uint64_t cookie;	/* the visitor's own; 0 at begin */
+};
+#define AF_STATE_NONE UINT64_MAX
+
+/*
+ * Called in order of time over all threads; false stops the walk. In `begin` everything
+ * up to `self` and `begin` is set (the task may still turn out to be a new one). Either
+ * may be NULL. The span is good for the length of the call; what a visitor wants to find
+ * again at the end goes into its cookie.
+ */
+struct af_visitor {
+	bool (*begin)(void *context, struct af_span *span);
+	bool (*end)(void *context, struct af_span *span);
+};
+
+/* What the walk came across beside spans. All are counts of this walk. */
+struct af_walk {
+	uint64_t records;	/* good ones */
+	uint64_t spans;
+	uint64_t panicked;
+	uint64_t open;		/* not ended when the trace ended */
+	uint64_t lost;		/* spans whose end is missing */
+	uint64_t stray;		/* ends whose begin is missing */
+	uint64_t unfinished;	/* slots that were never written */
+	uint64_t bad;		/* records that make no sense */
+	uint64_t end;		/* ns: last time of the trace */
+};
+
+/* What is known of the process and the recording; constant after open. */
+struct af_trace_info {
+	uint32_t pid;
+	const char *executable;	/* absolute path, "" if unknown */
+	const char *directory;	/* it was started in, "" if unknown */
+	uint64_t realtime;	/* ns since the epoch at time 0 of the trace */
+	uint32_t n_threads;
+	uint32_t n_functions;
+	bool cut;		/* the file ends in the middle or without an END block */
+	bool clock_estimated;	/* no calibration at the end: durations may be off */
+	uint32_t bad_maps;	/* embedded future maps that could not be used */
+	bool has_hooks, has_end;
+	struct afr_hooks hooks;	/* zero if there were none */
+	struct afr_end end;
+};
+
+/* Opens a raw trace and reads everything but the records. */
+struct af_error *af_trace_open(struct af_trace **out, const char *raw_path) af_must_check;
+void af_trace_close(struct af_trace *trace);	/* accepts NULL */
+
+const struct af_trace_info *af_trace_info(const struct af_trace *trace);
+const struct af_thread *af_trace_thread(const struct af_trace *trace, uint32_t index);
+/* Never NULL: a number that no map knows gives a function that says so. */
+const struct af_function *af_trace_function(const struct af_trace *trace, uint32_t number);
+/* Where a coroutine stands in `state` (3 and up): false if that cannot be told. */
+bool af_function_await(const struct af_trace *trace, const struct af_function *function,
+		       uint64_t state, const char **file, uint32_t *line);
+
+/* May be called again; the tasks are those of the last walk. */
+struct af_error *af_trace_walk(struct af_trace *trace, const struct af_visitor *visitor,
+			       void *context, struct af_walk *walk) af_must_check;
+uint32_t af_trace_n_tasks(const struct af_trace *trace);
+/* Task `number`, 1 to n_tasks. Valid until the next walk, or the next call to begin. */
+const struct af_task *af_trace_task(const struct af_trace *trace, uint32_t number);
+
+#endif

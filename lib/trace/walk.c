@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The walk: the streams of all threads merged by time, each record applied to its
+ * thread's stack. The order over threads matters for tasks, which move between them.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "trace/spans.h"
+#include "trace/stream.h"
+
+struct lane {
+	struct af_stream stream;
+	struct af_span_stack stack;
+};
+
+/* A binary heap of the lanes that have records left, the earliest one on top. */
+struct merge {
+	struct lane **heap;
+	uint32_t count;
+};
+
+static uint64_t lane_ticks(const struct lane *lane)
+{
+	return afr_ticks(af_stream_first(&lane->stream));
+}
+
+static void sift_down(struct merge *merge, uint32_t at)
+{
+	struct lane *lane = merge->heap[at];
+	uint64_t ticks = lane_ticks(lane);
+	for (;;) {
+		uint32_t child = 2 * at + 1;
+		if (child >= merge->count)
+			break;
+		if (child + 1 < merge->count &&
+		    lane_ticks(merge->heap[child + 1]) < lane_ticks(merge->heap[child]))
+			child++;
+		if (ticks <= lane_ticks(merge->heap[child]))
+			break;
+		merge->heap[at] = merge->heap[child];
+		at = child;
+	}
+	merge->heap[at] = lane;
+}
+
+static void merge_start(struct merge *merge, struct lane *lanes, uint32_t n_lanes)
+{
+	for (uint32_t i = 0; i < n_lanes; i++)
+		if (af_stream_first(&lanes[i].stream))
+			merge->heap[merge->count++] = &lanes[i];
+	for (uint32_t i = merge->count / 2; i-- > 0;)
+		sift_down(merge, i);
+}
+
+static void merge_run(struct merge *merge, struct af_walker *walker)
+{
+	const struct af_timebase *base = &walker->trace->timebase;
+	while (merge->count && !walker->stopped && !walker->no_memory) {
+		struct lane *lane = merge->heap[0];
+		const struct afr_record *record = af_stream_first(&lane->stream);
+		uint64_t now = af_timebase_ns(base, afr_ticks(record));
+		if (now > walker->counts->end)
+			walker->counts->end = now;
+		af_span_stack_apply(&lane->stack, walker, record, now);
+		af_stream_advance(&lane->stream);
+		if (!af_stream_first(&lane->stream))
+			merge->heap[0] = merge->heap[--merge->count];
+		if (merge->count)
+			sift_down(merge, 0);
+	}
+}
+
+static void finish(struct af_walker *walker, struct lane *lanes, uint32_t n_lanes)
+{
+	struct af_walk *counts = walker->counts;
+	for (uint32_t i = 0; i < n_lanes; i++) {
+		af_span_stack_finish(&lanes[i].stack, walker, counts->end);
+		counts->unfinished += lanes[i].stream.unfinished;
+		counts->bad += lanes[i].stream.bad;
+	}
+}
+
+struct af_error *af_trace_walk(struct af_trace *trace, const struct af_visitor *visitor,
+			       void *context, struct af_walk *walk)
+{
+	*walk = (struct af_walk){.end = trace->clock_end};
+	af_tasks_clear(&trace->tasks);
+	uint32_t n = trace->info.n_threads;
+	struct lane *lanes = calloc(n ? n : 1, sizeof(*lanes));
+	struct merge merge = {.heap = calloc(n ? n : 1, sizeof(*merge.heap))};
+	struct af_walker walker = {
+		.trace = trace,
+		.visitor = visitor,
+		.context = context,
+		.counts = walk,
+		.no_memory = !lanes || !merge.heap,
+	};
+	if (!walker.no_memory) {
+		for (uint32_t i = 0; i < n; i++) {
+			lanes[i].stack.thread = &trace->threads[i].thread;
+			af_stream_init(&lanes[i].stream, trace, &trace->threads[i]);
+		}
+		merge_start(&merge, lanes, n);
+		merge_run(&merge, &walker);
+		finish(&walker, lanes, n);
+	}
+	free(merge.heap);
+	free(lanes);
+	return walker.no_memory ? af_error_system(ENOMEM, "reading the trace") : NULL;
+}
+
+uint32_t af_trace_n_tasks(const struct af_trace *trace)
+{
+	return trace->tasks.n_tasks;
+}
+
+const struct af_task *af_trace_task(const struct af_trace *trace, uint32_t number)
+{
+	return af_tasks_get(&trace->tasks, number);
+}
