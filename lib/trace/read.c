@@ -271,6 +271,7 @@ static bool read_threads(struct af_trace *trace)
 		const struct af_chunk_entry *chunk = &trace->chunks[i];
 		if (i == 0 || chunk->thread != chunk[-1].thread) {
 			*++entry = (struct af_thread_entry){.first_chunk = i};
+			entry->thread.index = (uint32_t)(entry - trace->threads);
 			entry->thread.number = chunk->thread;
 			entry->thread.tid = chunk->tid;
 		}

@@ -35,6 +35,7 @@ struct af_function {
 };
 
 struct af_thread {
+	uint32_t index;		/* for af_trace_thread() */
 	uint32_t number;	/* in this session, in order of appearance; never reused */
 	uint32_t tid;		/* the kernel's; may be reused by a later thread */
 	char name[16];		/* the last one it had; may be empty */
