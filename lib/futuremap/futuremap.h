@@ -284,6 +284,8 @@ const char *af_futuremap_open(struct af_futuremap *map, int dirfd, const char *p
 void af_futuremap_close(struct af_futuremap *map);	/* accepts a zeroed map */
 
 uint64_t af_futuremap_checksum(const void *data, size_t size);
+/* What stands for the build-id of an object that has none: a hash of the file's bytes. */
+void af_futuremap_content_hash(const void *data, size_t size, uint8_t hash[16]);
 
 static inline const void *af_futuremap_table(const struct af_futuremap *m,
 					     const struct afm_table *t)
