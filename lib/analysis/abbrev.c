@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Abbreviation tables. Each abbreviation is compiled once into what the index pass needs: its
+ * role, and a skip program in which runs of fixed-size attributes are one addition. Tables
+ * are kept by offset: rustc gives every unit its own, dwz and LTO let units share one.
+ */
+#include <dwarf.h>
+#include <stdlib.h>
+
+#include "analysis/debuginfo.h"
+
+static enum af_role role_of(unsigned int tag)
+{
+	switch (tag) {
+	case DW_TAG_namespace:
+		return AF_ROLE_NAMESPACE;
+	case DW_TAG_structure_type:
+		return AF_ROLE_TYPE;
+	case DW_TAG_subprogram:
+		return AF_ROLE_SUBPROGRAM;
+	case DW_TAG_variable:
+		return AF_ROLE_VARIABLE;
+	case DW_TAG_inlined_subroutine:
+		return AF_ROLE_INLINED;
+	default:
+		return AF_ROLE_SKIP;
+	}
+}
+
+/* Reads the attribute list of one abbreviation and compiles its skip program. */
+static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbrev *abbrev,
+					struct af_bytes *bytes)
+{
+	uint32_t fixed = 0;
+	struct af_skip *skip;
+
+	abbrev->first_attribute = (uint32_t)table->attributes.count;
+	abbrev->first_skip = (uint32_t)table->skips.count;
+	for (;;) {
+		uint64_t name = af_bytes_uleb(bytes), form = af_bytes_uleb(bytes);
+		int64_t constant = form == DW_FORM_implicit_const ? af_bytes_sleb(bytes) : 0;
+		if ((!name && !form) || bytes->failed)
+			break;
+		struct af_attribute *attribute = vector_push(&table->attributes);
+		if (!attribute)
+			return af_error_create("out of memory");
+		attribute->name = name > UINT16_MAX ? 0 : (uint16_t)name;
+		attribute->form = form > UINT16_MAX ? 0 : (uint16_t)form;
+		attribute->constant = constant;
+		abbrev->n_attributes++;
+
+		int size = af_form_size(attribute->form, table->address_size,
+					table->offset_size, table->version);
+		if (size >= 0 && fixed + (uint32_t)size <= UINT16_MAX) {
+			fixed += (uint32_t)size;
+			continue;
+		}
+		skip = vector_push(&table->skips);
+		if (!skip)
+			return af_error_create("out of memory");
+		*skip = (struct af_skip){(uint16_t)fixed, attribute->form};
+		/* Form 0 ends the program; an unknown form must fail instead. */
+		if (!skip->form)
+			skip->form = UINT16_MAX;
+		fixed = 0;
+	}
+	skip = vector_push(&table->skips);
+	if (!skip)
+		return af_error_create("out of memory");
+	*skip = (struct af_skip){(uint16_t)fixed, 0};
+	return NULL;
+}
+
+static int compare_codes(const void *a, const void *b)
+{
+	const struct af_abbrev *x = a, *y = b;
+	return x->code < y->code ? -1 : x->code > y->code;
+}
+
+static struct af_error *read_table(struct af_abbrevs *table, struct af_bytes *bytes)
+{
+	table->dense = true;
+	for (;;) {
+		uint64_t code = af_bytes_uleb(bytes);
+		if (!code || bytes->failed)
+			break;
+		uint64_t tag = af_bytes_uleb(bytes);
+		bool children = af_bytes_u8(bytes) != 0;
+		struct af_abbrev *abbrev = vector_push(&table->items);
+		if (!abbrev)
+			return af_error_create("out of memory");
+		abbrev->code = code;
+		abbrev->tag = tag > UINT16_MAX ? 0 : (uint16_t)tag;
+		abbrev->children = children;
+		abbrev->role = (uint8_t)role_of(abbrev->tag);
+		if (code != table->items.count)
+			table->dense = false;
+		struct af_error *error = read_attributes(table, abbrev, bytes);
+		if (error)
+			return error;
+	}
+	if (!table->dense)
+		qsort(table->items.items, table->items.count, sizeof(*table->items.items),
+		      compare_codes);
+	return NULL;
+}
+
+const struct af_abbrev *af_abbrevs_find_sparse(const struct af_abbrevs *abbrevs, uint64_t code)
+{
+	size_t low = 0, high = abbrevs->items.count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (abbrevs->items.items[middle].code < code)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == abbrevs->items.count || abbrevs->items.items[low].code != code)
+		return NULL;
+	return &abbrevs->items.items[low];
+}
+
+void af_abbrevs_destroy(struct af_abbrevs *abbrevs)
+{
+	if (!abbrevs)
+		return;
+	vector_deinit(&abbrevs->items);
+	vector_deinit(&abbrevs->attributes);
+	vector_deinit(&abbrevs->skips);
+	free(abbrevs);
+}
+
+struct af_error *af_abbrevs_get(const struct af_unit *unit, uint64_t offset,
+				struct af_abbrevs **abbrevs)
+{
+	struct af_file *file = unit->file;
+	/* Units that share a table follow each other, or all use the first one. */
+	size_t count = file->abbrevs.count;
+	struct af_abbrevs **kept = file->abbrevs.items;
+	size_t low = 0, high = count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (kept[middle]->offset < offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (size_t i = low; i < count && kept[i]->offset == offset; i++) {
+		if (kept[i]->version == unit->version &&
+		    kept[i]->address_size == unit->address_size &&
+		    kept[i]->offset_size == unit->offset_size) {
+			*abbrevs = kept[i];
+			return NULL;
+		}
+	}
+
+	const struct af_section *section = &file->sections[AF_SEC_ABBREV];
+	if (offset >= section->size)
+		return af_error_create("unit at 0x%x: abbreviations at 0x%llx lie outside "
+				       ".debug_abbrev", unit->offset, (unsigned long long)offset);
+	struct af_abbrevs *table = calloc(1, sizeof(*table));
+	if (!table)
+		return af_error_create("out of memory");
+	table->offset = offset;
+	table->version = unit->version;
+	table->address_size = unit->address_size;
+	table->offset_size = unit->offset_size;
+	struct af_bytes bytes = af_bytes_make(section->data + offset, section->size - offset);
+	struct af_error *error = read_table(table, &bytes);
+	if (!error && !vector_push(&file->abbrevs))
+		error = af_error_create("out of memory");
+	if (error) {
+		af_abbrevs_destroy(table);
+		return error;
+	}
+	kept = file->abbrevs.items;
+	memmove(&kept[low + 1], &kept[low], (count - low) * sizeof(*kept));
+	kept[low] = table;
+	*abbrevs = table;
+	return NULL;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A future map in the making: the tables that grow, and what the stations of the second pass
+ * (types, futures, polls, executors, sites) share. Order of work: build.c.
+ *
+ * When memory runs short, `failed` is set, indices are AFM_NONE, and the work goes on
+ * without harm to its end, where build.c looks.
+ */
+#ifndef AF_ANALYSIS_BUILD_H
+#define AF_ANALYSIS_BUILD_H
+
+#include "analysis/debuginfo.h"
+#include "analysis/object.h"
+#include "analysis/scan.h"
+#include "analysis/strings.h"
+#include "futuremap/futuremap.h"
+
+struct af_builder {
+	struct af_object *object;
+	struct af_debuginfo *info;
+	struct af_index *indexes;	/* one per file of `info` */
+	bool failed;
+
+	struct af_strings strings;
+	VECTOR(struct afm_type) types;
+	VECTOR(struct afm_field) fields;
+	VECTOR(struct afm_variant) variants;
+	VECTOR(struct afm_future) futures;
+	VECTOR(struct afm_poll) polls;
+	VECTOR(uint32_t) poll_futures;
+	VECTOR(uint32_t) future_polls;
+	VECTOR(struct afm_root) roots;
+	VECTOR(uint32_t) root_arguments; /* strings, parallel to roots: "<T, S>" */
+	VECTOR(struct afm_site) sites;
+	VECTOR(struct afm_fixup) fixups;
+	VECTOR(uint8_t) code;
+	VECTOR(struct afm_vtable) vtables;
+	VECTOR(struct afm_driver) drivers;
+	VECTOR(struct afm_layout) layouts;
+
+	VECTOR(af_die_id) type_dies;	/* parallel to types: where each was read */
+	size_t n_detailed;		/* types before this index have their fields */
+	struct af_map die_types;	/* DIE -> type */
+	struct af_map key_types;	/* identity of a type (types.c) -> type */
+	struct af_map name_types;	/* name -> type: a definition where there is one */
+	struct af_map file_names;	/* unit and file number -> string */
+	uint32_t verdict;
+};
+
+#define builder_push(b, table)                                                    \
+	({                                                                        \
+		__typeof__((b)->table.items) pushed_ = vector_push(&(b)->table);  \
+		if (!pushed_)                                                     \
+			(b)->failed = true;                                       \
+		pushed_;                                                          \
+	})
+
+/* names.c */
+/* "a::b::Name": the namespaces around a DIE and its own name. Appends. */
+void af_name_qualify(struct af_builder *b, const struct af_die *die, struct af_text *text);
+/* The path of a DIE's namespace alone ("a::b"), "" at the top. Appends. */
+void af_name_path(struct af_builder *b, const struct af_die *die, struct af_text *text);
+/* How people write a type's qualified name. Appends. */
+void af_name_display(const char *qualified, struct af_text *text);
+/* String of the file that DW_AT_decl_file of this DIE means, and its line. */
+void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file,
+		   uint32_t *line);
+
+/* types.c */
+/* The type at a DIE; AFM_NONE if it is none, or memory is short. Its fields come later. */
+uint32_t af_types_intern(struct af_builder *b, af_die_id id);
+/* Reads the fields and variants of every type interned so far, and of those they name. */
+void af_types_detail(struct af_builder *b);
+/* A DIE's type attribute, followed through typedefs and qualifiers. */
+af_die_id af_types_target(struct af_builder *b, const struct af_die *die);
+/* The field of type `type` called `name`, outside variants; AFM_NONE if there is none. */
+uint32_t af_types_field(const struct af_builder *b, uint32_t type, const char *name);
+/* Whether the name of type `type` begins with `head`. */
+bool af_types_named(const struct af_builder *b, uint32_t type, const char *head);
+
+/* futures.c */
+/* The future of a type, made at first sight. `kind` AFM_F_HAND for hand-written ones; for
+   coroutines it is found from the name. */
+uint32_t af_futures_add(struct af_builder *b, uint32_t type, bool coroutine);
+/* Every coroutine type of the index becomes a future. */
+void af_futures_collect(struct af_builder *b);
+/* After af_types_detail: states, await points, awaitees, places. */
+void af_futures_complete(struct af_builder *b);
+
+/* polls.c */
+/* Every function of the index that polls becomes a poll. */
+void af_polls_collect(struct af_builder *b);
+/* Orders polls by address, joins those that share one, links polls and futures. */
+void af_polls_complete(struct af_builder *b);
+
+/* executors.c */
+/* After af_types_detail: roots' cells and named layouts. */
+void af_executors_intern(struct af_builder *b);
+void af_executors_complete(struct af_builder *b);
+void af_vtables_collect(struct af_builder *b);
+
+/* sites.c */
+void af_sites_plan(struct af_builder *b);
+
+/* write.c */
+struct af_error *af_builder_write(struct af_builder *b, const char *path, void **data,
+				  size_t *size) af_must_check;
+void af_builder_deinit(struct af_builder *b);
+
+#endif

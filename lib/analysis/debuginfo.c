@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Debug files and their units: the headers of .debug_info (or .debug_types) and of each unit
+ * the few attributes of its top DIE that the rest is decoded with. A unit that cannot be
+ * decoded is left out; the others are still good.
+ */
+#include <dwarf.h>
+#include <stdlib.h>
+
+#include "analysis/debuginfo.h"
+
+void af_debuginfo_init(struct af_debuginfo *info)
+{
+	memset(info, 0, sizeof(*info));
+}
+
+static void file_destroy(struct af_file *file)
+{
+	for (size_t i = 0; i < file->units.count; i++)
+		af_line_files_destroy(file->units.items[i].lines);
+	for (size_t i = 0; i < file->abbrevs.count; i++)
+		af_abbrevs_destroy(file->abbrevs.items[i]);
+	for (size_t i = 0; i < AF_SEC_COUNT; i++)
+		free(file->sections[i].owned);
+	vector_deinit(&file->units);
+	vector_deinit(&file->abbrevs);
+	free(file);
+}
+
+void af_debuginfo_deinit(struct af_debuginfo *info)
+{
+	for (size_t i = 0; i < info->files.count; i++)
+		file_destroy(info->files.items[i]);
+	vector_deinit(&info->files);
+}
+
+struct af_unit *af_file_unit(const struct af_file *file, uint64_t offset)
+{
+	size_t low = 0, high = file->units.count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (file->units.items[middle].end <= offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == file->units.count || file->units.items[low].offset > offset)
+		return NULL;
+	return &file->units.items[low];
+}
+
+/* Where the tables of a unit begin that names no base: behind the section's first header,
+   which is what a .dwo means; GNU's split DWARF 4 has no header. */
+static void default_bases(struct af_unit *unit)
+{
+	bool headed = unit->version >= 5;
+	unit->str_offsets_base = headed ? 8 : 0;
+	unit->rnglists_base = headed ? 12 : 0;
+	unit->loclists_base = headed ? 12 : 0;
+	unit->addr_base = headed ? 8 : 0;
+	unit->stmt_list = UINT64_MAX;
+}
+
+static bool is_rust(const struct af_unit *unit)
+{
+	/* 0x9000: what rustc wrote before DW_LANG_Rust had a number. Units of dwz and the
+	   skeletons of split units have no language. */
+	return !unit->language || unit->language == 0x1c || unit->language == 0x9000;
+}
+
+/* Bases first: strings of other attributes may need them. */
+static void read_bases(struct af_unit *unit, const struct af_die *die)
+{
+	struct af_value value;
+	uint64_t number;
+
+	if (af_die_number(die, DW_AT_str_offsets_base, &number))
+		unit->str_offsets_base = number;
+	if (af_die_number(die, DW_AT_addr_base, &number) ||
+	    af_die_number(die, DW_AT_GNU_addr_base, &number))
+		unit->addr_base = number;
+	if (af_die_number(die, DW_AT_rnglists_base, &number))
+		unit->rnglists_base = number;
+	if (af_die_number(die, DW_AT_loclists_base, &number))
+		unit->loclists_base = number;
+	if (af_die_number(die, DW_AT_stmt_list, &number))
+		unit->stmt_list = number;
+	if (af_die_number(die, DW_AT_language, &number))
+		unit->language = (uint16_t)number;
+	if (af_die_number(die, DW_AT_GNU_dwo_id, &number))
+		unit->signature = number;
+	if (af_die_attribute(die, DW_AT_low_pc, &value))
+		af_value_address(unit, &value, &unit->low_pc);
+}
+
+static bool read_top(struct af_unit *unit)
+{
+	struct af_die die;
+	default_bases(unit);
+	const uint8_t *data = unit->file->sections[AF_SEC_INFO].data;
+	struct af_bytes b = af_bytes_make(data + unit->first_die, unit->end - unit->first_die);
+	uint64_t code = af_bytes_uleb(&b);
+	die = (struct af_die){.unit = unit, .offset = unit->first_die, .attributes = b.pos};
+	die.abbrev = code ? af_abbrevs_find(unit->abbrevs, code) : NULL;
+	if (!die.abbrev)
+		return false;
+	read_bases(unit, &die);
+	unit->name = af_die_string(&die, DW_AT_name);
+	unit->comp_dir = af_die_string(&die, DW_AT_comp_dir);
+	unit->producer = af_die_string(&die, DW_AT_producer);
+	unit->dwo_name = af_die_string(&die, DW_AT_dwo_name);
+	if (!unit->dwo_name)
+		unit->dwo_name = af_die_string(&die, DW_AT_GNU_dwo_name);
+	unit->rust = is_rust(unit);
+	return true;
+}
+
+/* Reads what stands between a unit's length and its first DIE. */
+static bool read_header(struct af_unit *unit, struct af_bytes *b, bool types,
+			uint64_t *abbrev_offset)
+{
+	unit->version = (uint8_t)af_bytes_u16(b);
+	unit->offset_size = 4;
+	unit->type = types ? DW_UT_type : DW_UT_compile;
+	if (unit->version < 2 || unit->version > 5)
+		return false;
+	if (unit->version >= 5) {
+		unit->type = af_bytes_u8(b);
+		unit->address_size = af_bytes_u8(b);
+		*abbrev_offset = af_bytes_u32(b);
+	} else {
+		*abbrev_offset = af_bytes_u32(b);
+		unit->address_size = af_bytes_u8(b);
+	}
+	if (unit->type == DW_UT_type || unit->type == DW_UT_split_type) {
+		unit->signature = af_bytes_u64(b);
+		unit->type_offset = af_bytes_u32(b);
+	} else if (unit->type == DW_UT_skeleton || unit->type == DW_UT_split_compile) {
+		unit->signature = af_bytes_u64(b);
+	}
+	return !b->failed && (unit->address_size == 4 || unit->address_size == 8);
+}
+
+static struct af_error *read_units(struct af_file *file, bool types)
+{
+	const struct af_section *info = &file->sections[AF_SEC_INFO];
+	struct af_bytes b = af_bytes_make(info->data, info->size);
+
+	while (af_bytes_left(&b) > 4) {
+		struct af_unit unit = {.file = file, .offset = (uint32_t)(b.pos - info->data)};
+		uint64_t length = af_bytes_u32(&b), abbrev_offset;
+		bool wide = length == UINT32_MAX;
+		if (wide)
+			length = af_bytes_u64(&b);
+		if (b.failed || length > af_bytes_left(&b))
+			break;
+		struct af_bytes header = af_bytes_make(b.pos, length);
+		af_bytes_skip(&b, length);
+		unit.end = (uint32_t)(b.pos - info->data);
+		if (wide || !read_header(&unit, &header, types, &abbrev_offset))
+			continue;
+		unit.first_die = (uint32_t)(header.pos - info->data);
+
+		struct af_error *error = af_abbrevs_get(&unit, abbrev_offset, &unit.abbrevs);
+		if (error) {
+			af_error_destroy(error);
+			continue;
+		}
+		if (!read_top(&unit))
+			continue;
+		struct af_unit *kept = vector_push(&file->units);
+		if (!kept)
+			return af_error_create("out of memory");
+		*kept = unit;
+	}
+	return NULL;
+}
+
+struct af_error *af_debuginfo_add(struct af_debuginfo *info,
+				  const struct af_section sections[AF_SEC_COUNT],
+				  struct af_file **result)
+{
+	struct af_file *file = calloc(1, sizeof(*file));
+	if (!file || !vector_push(&info->files)) {
+		free(file);
+		for (size_t i = 0; i < AF_SEC_COUNT; i++)
+			free(sections[i].owned);
+		return af_error_create("out of memory");
+	}
+	file->info = info;
+	file->number = (uint32_t)info->files.count - 1;
+	memcpy(file->sections, sections, sizeof(file->sections));
+	file->addr = &file->sections[AF_SEC_ADDR];
+	info->files.items[file->number] = file;
+	*result = file;
+	if (file->sections[AF_SEC_INFO].size > UINT32_MAX)
+		return af_error_create(".debug_info of more than 4 GiB is not supported");
+	return read_units(file, false);
+}

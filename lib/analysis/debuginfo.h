@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * DWARF as this program reads it: files, units, abbreviations, DIEs and their attributes.
+ *
+ * A `file` is one set of debug sections: the object's own (or its separate debug file's), a
+ * dwz alternate file, a .dwo, a .debug_types section. A DIE is named by 64 bits: the file's
+ * number above its offset in that file's .debug_info, so that offsets of different files
+ * never meet. Everything is read in place and with bounds; nothing is cached per DIE.
+ * DWARF 2 to 5, 32-bit format, little endian.
+ */
+#ifndef AF_ANALYSIS_DEBUGINFO_H
+#define AF_ANALYSIS_DEBUGINFO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "analysis/bytes.h"
+#include "analysis/vector.h"
+#include "base/error.h"
+
+enum af_section_id {
+	AF_SEC_INFO, AF_SEC_ABBREV, AF_SEC_STR, AF_SEC_LINE, AF_SEC_LINE_STR, AF_SEC_STR_OFFSETS,
+	AF_SEC_ADDR, AF_SEC_RANGES, AF_SEC_RNGLISTS, AF_SEC_LOC, AF_SEC_LOCLISTS, AF_SEC_TYPES,
+	AF_SEC_COUNT
+};
+
+struct af_section {
+	const uint8_t *data;
+	size_t size;
+	void *owned;		/* what to free, where it was decompressed */
+};
+
+/* What the index pass does at a DIE; chosen once per abbreviation. */
+enum af_role {
+	AF_ROLE_SKIP, AF_ROLE_NAMESPACE, AF_ROLE_TYPE, AF_ROLE_SUBPROGRAM, AF_ROLE_VARIABLE,
+	AF_ROLE_INLINED,
+};
+
+struct af_attribute {
+	uint16_t name, form;	/* DW_AT_*, DW_FORM_* */
+	int64_t constant;	/* DW_FORM_implicit_const */
+};
+
+/* To skip the attributes of a DIE: `fixed` bytes, then one value of form `form` (0 ends). */
+struct af_skip {
+	uint16_t fixed, form;
+};
+
+struct af_abbrev {
+	uint64_t code;
+	uint16_t tag;		/* DW_TAG_*; 0: no such code */
+	uint8_t role;		/* enum af_role */
+	bool children;
+	uint32_t first_attribute, n_attributes;
+	uint32_t first_skip;	/* in `skips`; the program ends with form 0 */
+};
+
+struct af_abbrevs {
+	uint64_t offset;	/* in .debug_abbrev */
+	uint8_t version, address_size, offset_size; /* of the units that it was read for */
+	bool dense;		/* code n is items[n - 1] */
+	VECTOR(struct af_abbrev) items;		/* by code */
+	VECTOR(struct af_attribute) attributes;
+	VECTOR(struct af_skip) skips;
+};
+
+struct af_file;
+struct af_line_files;
+
+struct af_unit {
+	struct af_file *file;
+	uint32_t offset, first_die, end; /* in .debug_info */
+	uint16_t language;	/* DW_LANG_*; 0 if it has none */
+	uint8_t version, type;	/* type: DW_UT_* */
+	uint8_t address_size, offset_size;
+	bool rust;		/* written by rustc, or by nobody in particular (partial unit) */
+	struct af_abbrevs *abbrevs;
+	uint64_t signature;	/* type units; skeletons: of their .dwo */
+	uint32_t type_offset;	/* type units: of the type, from the unit's start */
+	uint64_t str_offsets_base, addr_base, rnglists_base, loclists_base;
+	uint64_t low_pc;
+	uint64_t stmt_list;	/* UINT64_MAX: none */
+	const char *name, *comp_dir, *producer, *dwo_name;
+	struct af_line_files *lines;	/* read when first asked for */
+};
+
+struct af_debuginfo;
+
+struct af_file {
+	struct af_debuginfo *info;
+	uint32_t number;	/* in debuginfo.files */
+	struct af_section sections[AF_SEC_COUNT];
+	struct af_file *alternate; /* dwz: what DW_FORM_GNU_*_alt and *_sup refer to */
+	const struct af_section *addr;	/* .debug_addr of the object that a .dwo belongs to */
+	VECTOR(struct af_unit) units;	/* by offset */
+	VECTOR(struct af_abbrevs *) abbrevs; /* by offset in .debug_abbrev */
+};
+
+struct af_debuginfo {
+	VECTOR(struct af_file *) files;	/* [0] is the object's own */
+};
+
+typedef uint64_t af_die_id;	/* file number << 32 | offset */
+#define AF_DIE_NONE UINT64_MAX
+
+struct af_die {
+	struct af_unit *unit;
+	const struct af_abbrev *abbrev;	/* NULL: not a DIE */
+	uint32_t offset;
+	const uint8_t *attributes;
+};
+
+struct af_value {
+	uint16_t form;		/* 0: the attribute is not there */
+	uint64_t number;	/* constants, references, offsets, indices, flags, addresses */
+	const uint8_t *data;	/* blocks and inline strings */
+	uint64_t size;
+};
+
+/* debuginfo.c: files and units. */
+void af_debuginfo_init(struct af_debuginfo *info);
+void af_debuginfo_deinit(struct af_debuginfo *info);
+/* Adds a file and reads its unit headers. Takes over what `sections` own. */
+struct af_error *af_debuginfo_add(struct af_debuginfo *info,
+				  const struct af_section sections[AF_SEC_COUNT],
+				  struct af_file **file) af_must_check;
+/* The unit that holds `offset`, or NULL. */
+struct af_unit *af_file_unit(const struct af_file *file, uint64_t offset);
+
+/* abbrev.c */
+/* The table of a unit whose version, sizes and file are set; kept by the file. */
+struct af_error *af_abbrevs_get(const struct af_unit *unit, uint64_t offset,
+				struct af_abbrevs **abbrevs) af_must_check;
+void af_abbrevs_destroy(struct af_abbrevs *abbrevs);
+const struct af_abbrev *af_abbrevs_find_sparse(const struct af_abbrevs *abbrevs, uint64_t code);
+
+static inline const struct af_abbrev *af_abbrevs_find(const struct af_abbrevs *a, uint64_t code)
+{
+	if (__builtin_expect(a->dense, 1))
+		return code - 1 < a->items.count ? &a->items.items[code - 1] : NULL;
+	return af_abbrevs_find_sparse(a, code);
+}
+
+/* attribute.c: values. Every form of DWARF 2 to 5 and GNU's; unknown ones fail the cursor. */
+void af_form_skip(const struct af_unit *unit, struct af_bytes *bytes, uint64_t form);
+void af_form_read(const struct af_unit *unit, struct af_bytes *bytes,
+		  const struct af_attribute *attribute, struct af_value *value);
+/* Bytes of a form of fixed size in this unit's encoding, or -1. */
+int af_form_size(uint64_t form, unsigned int address_size, unsigned int offset_size,
+		 unsigned int version);
+const char *af_value_string(const struct af_unit *unit, const struct af_value *value);
+bool af_value_address(const struct af_unit *unit, const struct af_value *value,
+		      uint64_t *address);
+af_die_id af_value_reference(const struct af_unit *unit, const struct af_value *value);
+/* A constant of any form, blocks up to 8 bytes and longer ones with zeros above included. */
+bool af_value_constant(const struct af_value *value, uint64_t *constant);
+
+/* die.c: one DIE, and the DIEs below it. */
+bool af_die_at(struct af_debuginfo *info, af_die_id id, struct af_die *die);
+static inline af_die_id af_die_id_of(const struct af_die *die)
+{
+	return (uint64_t)die->unit->file->number << 32 | die->offset;
+}
+/* False if the DIE does not have the attribute. */
+bool af_die_attribute(const struct af_die *die, unsigned int name, struct af_value *value);
+const char *af_die_string(const struct af_die *die, unsigned int name);
+bool af_die_number(const struct af_die *die, unsigned int name, uint64_t *number);
+bool af_die_flag(const struct af_die *die, unsigned int name);
+af_die_id af_die_reference(const struct af_die *die, unsigned int name);
+/* Entry address and the bytes of the range that holds it (0 if unknown). */
+bool af_die_entry(const struct af_die *die, uint64_t *address, uint64_t *size);
+
+/* Walks what lies below a DIE in order; depth 1 are its children. */
+struct af_walk {
+	struct af_unit *unit;
+	struct af_bytes bytes;
+	unsigned int depth;
+	bool pending;		/* the last DIE given has children not yet entered */
+	struct af_die die;	/* the last one given */
+};
+void af_walk_start(struct af_walk *walk, const struct af_die *die);
+/* The next DIE at any depth; false at the end. */
+bool af_walk_next(struct af_walk *walk, struct af_die *die, unsigned int *depth);
+/* Passes over everything below the DIE given last. */
+void af_walk_skip_children(struct af_walk *walk);
+
+/* location.c: 1 + the DWARF register that holds an object at `address`, or 0 where it is
+   not simply in a register there. */
+unsigned int af_location_register(const struct af_die *die, uint64_t address);
+
+/* lines.c: file names of the line tables. Writes a path into `path`; false if unknown. */
+bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t size);
+void af_line_files_destroy(struct af_line_files *files);
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One DIE and the DIEs below it: for the second pass, which looks at what the index pass
+ * found worth it. Nothing is cached, so a DIE costs what its bytes cost.
+ */
+#include <dwarf.h>
+
+#include "analysis/debuginfo.h"
+
+bool af_die_at(struct af_debuginfo *info, af_die_id id, struct af_die *die)
+{
+	uint32_t number = (uint32_t)(id >> 32), offset = (uint32_t)id;
+	*die = (struct af_die){0};
+	if (id == AF_DIE_NONE || number >= info->files.count)
+		return false;
+	struct af_file *file = info->files.items[number];
+	struct af_unit *unit = af_file_unit(file, offset);
+	if (!unit || offset < unit->first_die)
+		return false;
+	const uint8_t *data = file->sections[AF_SEC_INFO].data;
+	struct af_bytes b = af_bytes_make(data + offset, unit->end - offset);
+	uint64_t code = af_bytes_uleb(&b);
+	die->unit = unit;
+	die->offset = offset;
+	die->abbrev = code ? af_abbrevs_find(unit->abbrevs, code) : NULL;
+	die->attributes = b.pos;
+	return die->abbrev != NULL;
+}
+
+static struct af_bytes attribute_bytes(const struct af_die *die)
+{
+	const uint8_t *data = die->unit->file->sections[AF_SEC_INFO].data;
+	return (struct af_bytes){die->attributes, data + die->unit->end, false};
+}
+
+bool af_die_attribute(const struct af_die *die, unsigned int name, struct af_value *value)
+{
+	const struct af_abbrevs *table = die->unit->abbrevs;
+	const struct af_attribute *attribute = &table->attributes.items[die->abbrev->first_attribute];
+	struct af_bytes b = attribute_bytes(die);
+
+	for (uint32_t i = 0; i < die->abbrev->n_attributes; i++, attribute++) {
+		if (attribute->name == name) {
+			af_form_read(die->unit, &b, attribute, value);
+			return !b.failed;
+		}
+		af_form_skip(die->unit, &b, attribute->form);
+		if (b.failed)
+			break;
+	}
+	*value = (struct af_value){0};
+	return false;
+}
+
+const char *af_die_string(const struct af_die *die, unsigned int name)
+{
+	struct af_value value;
+	if (!af_die_attribute(die, name, &value))
+		return NULL;
+	return af_value_string(die->unit, &value);
+}
+
+bool af_die_number(const struct af_die *die, unsigned int name, uint64_t *number)
+{
+	struct af_value value;
+	return af_die_attribute(die, name, &value) && af_value_constant(&value, number);
+}
+
+bool af_die_flag(const struct af_die *die, unsigned int name)
+{
+	uint64_t number;
+	return af_die_number(die, name, &number) && number;
+}
+
+af_die_id af_die_reference(const struct af_die *die, unsigned int name)
+{
+	struct af_value value;
+	if (!af_die_attribute(die, name, &value))
+		return AF_DIE_NONE;
+	return af_value_reference(die->unit, &value);
+}
+
+void af_walk_start(struct af_walk *walk, const struct af_die *die)
+{
+	struct af_bytes b = attribute_bytes(die);
+	const struct af_skip *skip;
+
+	*walk = (struct af_walk){.unit = die->unit};
+	if (!die->abbrev->children)
+		return;
+	skip = &die->unit->abbrevs->skips.items[die->abbrev->first_skip];
+	for (;; skip++) {
+		af_bytes_skip(&b, skip->fixed);
+		if (!skip->form)
+			break;
+		af_form_skip(die->unit, &b, skip->form);
+	}
+	walk->bytes = b;
+	walk->depth = 1;
+}
+
+bool af_walk_next(struct af_walk *walk, struct af_die *die, unsigned int *depth)
+{
+	const uint8_t *data = walk->unit->file->sections[AF_SEC_INFO].data;
+	struct af_bytes *b = &walk->bytes;
+
+	if (walk->pending) {
+		walk->pending = false;
+		walk->depth++;
+	}
+	while (walk->depth && b->pos < b->end) {
+		uint32_t offset = (uint32_t)(b->pos - data);
+		uint64_t code = af_bytes_uleb(b);
+		if (!code) {
+			walk->depth--;
+			continue;
+		}
+		const struct af_abbrev *abbrev = af_abbrevs_find(walk->unit->abbrevs, code);
+		if (!abbrev || b->failed)
+			break;
+		*die = (struct af_die){walk->unit, abbrev, offset, b->pos};
+		const struct af_skip *skip =
+			&walk->unit->abbrevs->skips.items[abbrev->first_skip];
+		for (;; skip++) {
+			af_bytes_skip(b, skip->fixed);
+			if (!skip->form)
+				break;
+			af_form_skip(walk->unit, b, skip->form);
+		}
+		walk->pending = abbrev->children;
+		walk->die = *die;
+		*depth = walk->depth;
+		return true;
+	}
+	walk->depth = 0;
+	return false;
+}
+
+void af_walk_skip_children(struct af_walk *walk)
+{
+	struct af_die die;
+	unsigned int depth, own = walk->depth;
+
+	if (!walk->pending)
+		return;
+	/* Read on until the last DIE below is behind us, then step back over nothing: the
+	   list's end is found by counting, not by looking one DIE too far. */
+	walk->pending = false;
+	walk->depth++;
+	struct af_bytes *b = &walk->bytes;
+	while (walk->depth > own && b->pos < b->end) {
+		if (*b->pos == 0) {
+			b->pos++;
+			walk->depth--;
+			continue;
+		}
+		if (!af_walk_next(walk, &die, &depth))
+			return;
+		if (walk->pending) {
+			walk->pending = false;
+			walk->depth++;
+		}
+	}
+}
+
+/* The first range of a DW_AT_ranges attribute. */
+static bool first_range(const struct af_die *die, const struct af_value *value, uint64_t *start,
+			uint64_t *size)
+{
+	const struct af_unit *unit = die->unit;
+	const struct af_file *file = unit->file;
+	uint64_t base = unit->low_pc;
+
+	if (unit->version < 5) {
+		const struct af_section *s = &file->sections[AF_SEC_RANGES];
+		if (value->number >= s->size)
+			return false;
+		struct af_bytes b = af_bytes_make(s->data + value->number, s->size - value->number);
+		for (;;) {
+			uint64_t from = af_bytes_fixed(&b, unit->address_size);
+			uint64_t to = af_bytes_fixed(&b, unit->address_size);
+			if (b.failed || (!from && !to))
+				return false;
+			if (from == (unit->address_size == 8 ? UINT64_MAX : UINT32_MAX)) {
+				base = to;
+				continue;
+			}
+			*start = base + from;
+			*size = to - from;
+			return true;
+		}
+	}
+
+	const struct af_section *s = &file->sections[AF_SEC_RNGLISTS];
+	uint64_t offset = value->number;
+	if (value->form == DW_FORM_rnglistx) {
+		uint64_t at = unit->rnglists_base + offset * unit->offset_size;
+		if (offset > s->size || at > s->size || s->size - at < unit->offset_size)
+			return false;
+		struct af_bytes b = af_bytes_make(s->data + at, unit->offset_size);
+		offset = unit->rnglists_base + af_bytes_fixed(&b, unit->offset_size);
+	}
+	if (offset >= s->size)
+		return false;
+	struct af_bytes b = af_bytes_make(s->data + offset, s->size - offset);
+	struct af_value index = {.form = DW_FORM_addrx};
+	while (!b.failed) {
+		uint64_t to;
+		switch (af_bytes_u8(&b)) {
+		case DW_RLE_base_addressx:
+			index.number = af_bytes_uleb(&b);
+			if (!af_value_address(unit, &index, &base))
+				return false;
+			break;
+		case DW_RLE_startx_endx:
+			index.number = af_bytes_uleb(&b);
+			if (!af_value_address(unit, &index, start))
+				return false;
+			index.number = af_bytes_uleb(&b);
+			if (!af_value_address(unit, &index, &to))
+				return false;
+			*size = to - *start;
+			return !b.failed;
+		case DW_RLE_startx_length:
+			index.number = af_bytes_uleb(&b);
+			if (!af_value_address(unit, &index, start))
+				return false;
+			*size = af_bytes_uleb(&b);
+			return !b.failed;
+		case DW_RLE_offset_pair:
+			*start = base + af_bytes_uleb(&b);
+			*size = base + af_bytes_uleb(&b) - *start;
+			return !b.failed;
+		case DW_RLE_base_address:
+			base = af_bytes_fixed(&b, unit->address_size);
+			break;
+		case DW_RLE_start_end:
+			*start = af_bytes_fixed(&b, unit->address_size);
+			*size = af_bytes_fixed(&b, unit->address_size) - *start;
+			return !b.failed;
+		case DW_RLE_start_length:
+			*start = af_bytes_fixed(&b, unit->address_size);
+			*size = af_bytes_uleb(&b);
+			return !b.failed;
+		default:
+			return false;
+		}
+	}
+	return false;
+}
+
+bool af_die_entry(const struct af_die *die, uint64_t *address, uint64_t *size)
+{
+	struct af_value value;
+
+	*size = 0;
+	if (af_die_attribute(die, DW_AT_low_pc, &value)) {
+		if (!af_value_address(die->unit, &value, address))
+			return false;
+		struct af_value high;
+		uint64_t end;
+		if (af_die_attribute(die, DW_AT_high_pc, &high)) {
+			if (af_value_address(die->unit, &high, &end))
+				*size = end - *address;
+			else if (af_value_constant(&high, &end))
+				*size = end;
+		}
+		return true;
+	}
+	if (!af_die_attribute(die, DW_AT_ranges, &value))
+		return false;
+	return first_range(die, &value, address, size);
+}

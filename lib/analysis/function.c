@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A concrete subprogram often says nothing but its address and an origin: the abstract instance
+ * holds names and parameter types, and that one may again have a declaration elsewhere.
+ */
+#include "analysis/function.h"
+
+#include <dwarf.h>
+
+static void read_params(struct af_builder *b, struct af_function *f, const struct af_die *die)
+{
+	struct af_walk walk;
+	struct af_die child;
+	unsigned int depth;
+
+	af_walk_start(&walk, die);
+	while (af_walk_next(&walk, &child, &depth)) {
+		if (child.abbrev->tag != DW_TAG_formal_parameter) {
+			af_walk_skip_children(&walk);
+			continue;
+		}
+		if (f->n_params < 3) {
+			struct af_die origin;
+			af_die_id type = af_types_target(b, &child);
+			if (type == AF_DIE_NONE &&
+			    af_die_at(b->info, af_die_reference(&child, DW_AT_abstract_origin),
+				      &origin))
+				type = af_types_target(b, &origin);
+			f->params[f->n_params] = type;
+		}
+		if (!f->n_params)
+			f->first_param = af_die_id_of(&child);
+		f->n_params++;
+		af_walk_skip_children(&walk);
+	}
+}
+
+bool af_function_read(struct af_builder *b, af_die_id id, struct af_function *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->first_param = f->result = AF_DIE_NONE;
+	for (int i = 0; i < 3; i++)
+		f->params[i] = AF_DIE_NONE;
+	while (f->n_dies < AF_FUNCTION_CHAIN && af_die_at(b->info, id, &f->dies[f->n_dies])) {
+		const struct af_die *die = &f->dies[f->n_dies++];
+		if (!f->name)
+			f->name = af_die_string(die, DW_AT_name);
+		if (!f->symbol)
+			f->symbol = af_die_string(die, DW_AT_linkage_name);
+		if (!f->symbol)
+			f->symbol = af_die_string(die, DW_AT_MIPS_linkage_name);
+		if (f->result == AF_DIE_NONE)
+			f->result = af_types_target(b, die);
+		id = af_die_reference(die, DW_AT_abstract_origin);
+		if (id == AF_DIE_NONE)
+			id = af_die_reference(die, DW_AT_specification);
+	}
+	/* The last of the chain that describes parameters has all of them; the concrete
+	   instance may have lost some. */
+	for (size_t i = f->n_dies; i-- > 0 && !f->n_params;)
+		read_params(b, f, &f->dies[i]);
+	return f->n_dies > 0;
+}
+
+const struct af_die *af_function_home(const struct af_function *f)
+{
+	for (size_t i = f->n_dies; i-- > 0;)
+		if (af_die_string(&f->dies[i], DW_AT_name))
+			return &f->dies[i];
+	return &f->dies[0];
+}
+
+af_die_id af_function_template(struct af_builder *b, const struct af_function *f, unsigned int n)
+{
+	for (size_t i = f->n_dies; i-- > 0;) {
+		struct af_walk walk;
+		struct af_die child;
+		unsigned int depth, seen = 0;
+
+		af_walk_start(&walk, &f->dies[i]);
+		while (af_walk_next(&walk, &child, &depth)) {
+			if (child.abbrev->tag == DW_TAG_template_type_parameter && seen++ == n)
+				return af_types_target(b, &child);
+			af_walk_skip_children(&walk);
+		}
+	}
+	return AF_DIE_NONE;
+}
+
+unsigned int af_function_self_register(const struct af_function *f, uint64_t entry,
+				       bool *located, bool *fixed)
+{
+	struct af_walk walk;
+	struct af_die child;
+	struct af_value value;
+	unsigned int depth;
+
+	*located = *fixed = false;
+	af_walk_start(&walk, &f->dies[0]);
+	while (af_walk_next(&walk, &child, &depth)) {
+		if (child.abbrev->tag == DW_TAG_formal_parameter &&
+		    (af_die_id_of(&child) == f->first_param ||
+		     af_die_reference(&child, DW_AT_abstract_origin) == f->first_param)) {
+			if (!af_die_attribute(&child, DW_AT_location, &value))
+				return 0;
+			*located = true;
+			/* One place for the whole function, e.g. a stack slot: not optimised. */
+			*fixed = value.form == DW_FORM_exprloc || value.form == DW_FORM_block1;
+			return af_location_register(&child, entry);
+		}
+		af_walk_skip_children(&walk);
+	}
+	return 0;
+}

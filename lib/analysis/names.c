@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Names: the qualified one of debug info, and the one that people write.
+ *
+ *	a::work::leaf::{async_fn_env#0}			a::work::leaf
+ *	a::leaf::{async_fn_env#0}<u32>			a::leaf<u32>
+ *	a::main::{async_block_env#2}			a::main::{async_block#2}
+ *	core::future::from_generator::GenFuture<X>	X
+ *
+ * and the same wherever they stand inside another type's arguments.
+ */
+#include <dwarf.h>
+#include <stdio.h>
+
+#include "analysis/build.h"
+
+void af_name_path(struct af_builder *b, const struct af_die *die, struct af_text *text)
+{
+	const struct af_index *index = &b->indexes[die->unit->file->number];
+	const struct af_namespace *path[64];
+	size_t n = 0;
+
+	for (uint32_t i = af_index_namespace(index, die->offset);
+	     i != UINT32_MAX && n < 64; i = index->namespaces.items[i].parent)
+		path[n++] = &index->namespaces.items[i];
+	while (n--) {
+		af_text_add(text, path[n]->name);
+		if (n)
+			af_text_add(text, "::");
+	}
+}
+
+void af_name_qualify(struct af_builder *b, const struct af_die *die, struct af_text *text)
+{
+	const char *name = af_die_string(die, DW_AT_name);
+	size_t before = text->length;
+
+	/* Fat pointers and the like carry their path in the name and stand at the top. */
+	af_name_path(b, die, text);
+	if (text->length > before)
+		af_text_add(text, "::");
+	if (name)
+		af_text_add(text, name);
+}
+
+/* The end of the generic arguments that begin behind `open`; NULL if they never end. */
+static const char *closing(const char *open)
+{
+	int depth = 0;
+	for (const char *p = open; *p; p++) {
+		if (*p == '<' || *p == '(' || *p == '[')
+			depth++;
+		else if (*p == '>' && p > open && p[-1] == '-')
+			continue;	/* -> of a function type */
+		else if ((*p == '>' || *p == ')' || *p == ']') && --depth == 0)
+			return p;
+	}
+	return NULL;
+}
+
+static const char gen_future[] = "core::future::from_generator::GenFuture<";
+
+static void display(const char *from, const char *end, struct af_text *text)
+{
+	while (from < end) {
+		if (!strncmp(from, gen_future, sizeof(gen_future) - 1)) {
+			const char *open = from + sizeof(gen_future) - 2;
+			const char *close = closing(open);
+			if (close && close < end) {
+				display(open + 1, close, text);
+				from = close + 1;
+				continue;
+			}
+		}
+		if (!strncmp(from, "::{async_fn_env#", 16) ||
+		    !strncmp(from, "::{async_gen_fn_env#", 20) ||
+		    !strncmp(from, "::{gen_fn_env#", 14)) {
+			const char *close = strchr(from, '}');
+			if (close && close < end) {
+				from = close + 1;
+				continue;
+			}
+		}
+		if (!strncmp(from, "_env#", 5)) {
+			from += 4;
+			continue;
+		}
+		af_text_append(text, from++, 1);
+	}
+}
+
+void af_name_display(const char *qualified, struct af_text *text)
+{
+	display(qualified, qualified + strlen(qualified), text);
+}
+
+void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file,
+		   uint32_t *line)
+{
+	uint64_t number, at;
+	char path[4096];
+
+	*file = 0;
+	*line = 0;
+	if (af_die_number(die, DW_AT_decl_line, &at))
+		*line = (uint32_t)at;
+	if (!af_die_number(die, DW_AT_decl_file, &number) || number > UINT16_MAX)
+		return;
+	uint64_t key = (uint64_t)(die->unit->file->number & 0xffff) << 48 |
+		       (uint64_t)die->unit->offset << 16 | number;
+	uint32_t known = af_map_get(&b->file_names, key);
+	if (known == UINT32_MAX) {
+		known = 0;
+		if (af_unit_file_name(die->unit, number, path, sizeof(path)))
+			known = af_strings_add(&b->strings, path);
+		af_map_set(&b->file_names, key, known);
+	}
+	*file = known;
+}

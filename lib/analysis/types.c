@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Types: each once, though debug info repeats a type in every unit that uses it.
+ *
+ * What a type is, is decided by its kind, qualified name, size and a fingerprint of its own
+ * members (names, places, lines), so that two types with one printed name stay two. A
+ * declaration stands for the definition of that name, whichever is met first.
+ *
+ * A type is interned with its name and size alone; fields are read later, type after type
+ * (af_types_detail), so that recursion through pointers needs no stack.
+ */
+#include <dwarf.h>
+#include <stdio.h>
+
+#include "analysis/build.h"
+
+#define CHAIN_MAX 64	/* pointers to pointers, typedefs of typedefs: beyond this, broken */
+
+af_die_id af_types_target(struct af_builder *b, const struct af_die *die)
+{
+	struct af_die target;
+	af_die_id id = af_die_reference(die, DW_AT_type);
+
+	for (int i = 0; i < CHAIN_MAX && af_die_at(b->info, id, &target); i++) {
+		switch (target.abbrev->tag) {
+		case DW_TAG_typedef:
+		case DW_TAG_const_type:
+		case DW_TAG_volatile_type:
+		case DW_TAG_restrict_type:
+			id = af_die_reference(&target, DW_AT_type);
+			continue;
+		default:
+			return id;
+		}
+	}
+	return AF_DIE_NONE;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+	hash = (hash ^ value) * 0x9e3779b97f4a7c15;
+	return hash ^ hash >> 32;
+}
+
+static uint64_t mix_string(uint64_t hash, const char *string)
+{
+	for (; string && *string; string++)
+		hash = (hash ^ (uint8_t)*string) * 0x100000001b3;
+	return mix(hash, 0xff);
+}
+
+/* What a structure's own DIEs say, without what differs between units that agree: methods
+   and the numbers of files and types. */
+static uint64_t fingerprint(const struct af_die *type)
+{
+	struct af_walk walk;
+	struct af_die die;
+	unsigned int depth;
+	uint64_t hash = type->abbrev->tag, number;
+
+	af_walk_start(&walk, type);
+	while (af_walk_next(&walk, &die, &depth)) {
+		switch (die.abbrev->tag) {
+		case DW_TAG_variant:
+			if (af_die_number(&die, DW_AT_discr_value, &number))
+				hash = mix(hash, number);
+			break;
+		case DW_TAG_member:
+			hash = mix_string(hash, af_die_string(&die, DW_AT_name));
+			if (af_die_number(&die, DW_AT_data_member_location, &number))
+				hash = mix(hash, number);
+			if (af_die_number(&die, DW_AT_decl_line, &number))
+				hash = mix(hash, number);
+			break;
+		case DW_TAG_subprogram:
+			af_walk_skip_children(&walk);
+			break;
+		}
+	}
+	return hash;
+}
+
+static unsigned int kind_of_base(const struct af_die *die)
+{
+	uint64_t encoding = 0;
+	af_die_number(die, DW_AT_encoding, &encoding);
+	switch (encoding) {
+	case DW_ATE_boolean:
+		return AFM_T_BOOL;
+	case DW_ATE_float:
+		return AFM_T_FLOAT;
+	case DW_ATE_signed: case DW_ATE_signed_char:
+		return AFM_T_SIGNED;
+	case DW_ATE_unsigned: case DW_ATE_unsigned_char:
+		return AFM_T_UNSIGNED;
+	case DW_ATE_UTF:
+		return AFM_T_CHAR;
+	default:
+		return AFM_T_OPAQUE;
+	}
+}
+
+static int kind_of(const struct af_die *die)
+{
+	switch (die->abbrev->tag) {
+	case DW_TAG_base_type:
+		return (int)kind_of_base(die);
+	case DW_TAG_pointer_type: case DW_TAG_reference_type:
+		return AFM_T_POINTER;
+	case DW_TAG_array_type:
+		return AFM_T_ARRAY;
+	case DW_TAG_structure_type: case DW_TAG_class_type:
+		return AFM_T_STRUCT;
+	case DW_TAG_union_type:
+		return AFM_T_UNION;
+	case DW_TAG_enumeration_type:
+		return AFM_T_CENUM;
+	case DW_TAG_subroutine_type:
+		return AFM_T_FUNCTION;
+	case DW_TAG_unspecified_type:
+		return AFM_T_OPAQUE;
+	default:
+		return -1;
+	}
+}
+
+static uint64_t array_length(const struct af_die *array)
+{
+	struct af_walk walk;
+	struct af_die die;
+	unsigned int depth;
+	uint64_t number = 0;
+
+	af_walk_start(&walk, array);
+	while (af_walk_next(&walk, &die, &depth)) {
+		if (die.abbrev->tag != DW_TAG_subrange_type)
+			continue;
+		if (af_die_number(&die, DW_AT_count, &number))
+			return number;
+		if (af_die_number(&die, DW_AT_upper_bound, &number))
+			return number + 1;
+	}
+	return 0;
+}
+
+static uint32_t intern(struct af_builder *b, af_die_id id, int chain);
+
+/* The name of a type that has none of its own, made of its target's. */
+static void describe(struct af_builder *b, struct afm_type *type, const struct af_die *die,
+		     int chain, struct af_text *text)
+{
+	af_die_id id = af_types_target(b, die);
+	char number[32];
+
+	type->target = id == AF_DIE_NONE ? AFM_NONE : intern(b, id, chain + 1);
+	const char *target = type->target == AFM_NONE
+		? "()" : af_strings_get(&b->strings, b->types.items[type->target].name);
+	if (type->kind == AFM_T_POINTER) {
+		if (text->length)
+			return;
+		af_text_add(text, "*");
+		af_text_add(text, target);
+	} else {
+		type->length = array_length(die);
+		if (text->length)
+			return;
+		af_text_add(text, "[");
+		af_text_add(text, target);
+		snprintf(number, sizeof(number), "; %llu]", (unsigned long long)type->length);
+		af_text_add(text, number);
+	}
+}
+
+static void name_type(struct af_builder *b, struct afm_type *type, const struct af_die *die,
+		      int chain)
+{
+	struct af_text text = {0};
+
+	if (type->kind == AFM_T_POINTER || type->kind == AFM_T_ARRAY) {
+		const char *own = af_die_string(die, DW_AT_name);
+		if (own)
+			af_text_add(&text, own);
+		describe(b, type, die, chain, &text);
+	} else if (type->kind == AFM_T_FUNCTION) {
+		const char *own = af_die_string(die, DW_AT_name);
+		af_text_add(&text, own ? own : "fn");
+	} else {
+		af_name_qualify(b, die, &text);
+	}
+	type->name = af_strings_add(&b->strings, af_text_get(&text));
+	b->failed |= text.failed;
+	af_text_deinit(&text);
+}
+
+/* A definition takes the place of the declaration that stood for it. */
+static bool stands_for(struct af_builder *b, const struct afm_type *type, af_die_id id,
+		       uint32_t *index)
+{
+	bool declaration = type->flags & AFM_TF_DECLARATION;
+	uint32_t known;
+
+	if (type->kind != AFM_T_STRUCT && type->kind != AFM_T_UNION)
+		return false;
+	known = af_map_get(&b->name_types, type->name);
+	if (known == UINT32_MAX)
+		return false;
+	if (declaration) {
+		*index = known;
+		return true;
+	}
+	if (!(b->types.items[known].flags & AFM_TF_DECLARATION))
+		return false;
+	b->types.items[known] = *type;
+	b->type_dies.items[known] = id;
+	/* Its turn may have passed already: have the fields read after all. */
+	*index = known;
+	if (known < b->n_detailed)
+		b->types.items[known].flags |= AFM_TF_PARTIAL;
+	return true;
+}
+
+static uint32_t add_type(struct af_builder *b, const struct afm_type *type, af_die_id id)
+{
+	struct afm_type *added = builder_push(b, types);
+	af_die_id *die = builder_push(b, type_dies);
+
+	if (!added || !die)
+		return AFM_NONE;
+	*added = *type;
+	*die = id;
+	return (uint32_t)b->types.count - 1;
+}
+
+static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
+{
+	uint32_t known = af_map_get(&b->die_types, id);
+	struct af_die die;
+	uint64_t number;
+
+	if (known != UINT32_MAX)
+		return known;
+	if (chain > CHAIN_MAX || !af_die_at(b->info, id, &die))
+		return AFM_NONE;
+	int kind = kind_of(&die);
+	if (kind < 0)
+		return AFM_NONE;
+
+	struct afm_type type = {.kind = (uint16_t)kind, .target = AFM_NONE,
+				.discr_offset = AFM_NONE, .future = AFM_NONE,
+				.template_arg = AFM_NONE};
+	if (af_die_number(&die, DW_AT_byte_size, &number))
+		type.size = number;
+	else if (kind == AFM_T_POINTER)
+		type.size = die.unit->address_size;
+	if (af_die_number(&die, DW_AT_alignment, &number))
+		type.align = (uint32_t)number;
+	if (af_die_flag(&die, DW_AT_declaration))
+		type.flags |= AFM_TF_DECLARATION;
+	name_type(b, &type, &die, chain);
+
+	uint64_t key = mix(mix(mix(type.name, type.kind), type.size), type.target);
+	if (kind == AFM_T_STRUCT || kind == AFM_T_UNION || kind == AFM_T_CENUM)
+		key = mix(key, fingerprint(&die));
+	key &= ~UINT64_C(0) >> 1;	/* the map's free key has the top bit */
+	bool declaration = type.flags & AFM_TF_DECLARATION;
+	uint32_t index = declaration ? UINT32_MAX : af_map_get(&b->key_types, key);
+	if (index == UINT32_MAX && !stands_for(b, &type, id, &index)) {
+		if (kind == AFM_T_STRUCT || kind == AFM_T_UNION || kind == AFM_T_CENUM)
+			af_name_place(b, &die, &type.file, &type.line);
+		index = add_type(b, &type, id);
+		if (index == AFM_NONE)
+			return AFM_NONE;
+		if (af_map_get(&b->name_types, type.name) == UINT32_MAX)
+			af_map_set(&b->name_types, type.name, index);
+	}
+	if (!declaration)
+		af_map_set(&b->key_types, key, index);
+	af_map_set(&b->die_types, id, index);
+	b->failed |= b->key_types.failed | b->die_types.failed | b->name_types.failed;
+	return index;
+}
+
+uint32_t af_types_intern(struct af_builder *b, af_die_id id)
+{
+	struct af_die die;
+
+	/* Qualifiers first, so that `const T` is T. */
+	for (int i = 0; i < CHAIN_MAX && af_die_at(b->info, id, &die); i++) {
+		unsigned int tag = die.abbrev->tag;
+		if (tag != DW_TAG_typedef && tag != DW_TAG_const_type &&
+		    tag != DW_TAG_volatile_type && tag != DW_TAG_restrict_type)
+			return intern(b, id, 0);
+		id = af_die_reference(&die, DW_AT_type);
+	}
+	return AFM_NONE;
+}
+
+static bool read_member(struct af_builder *b, const struct af_die *die, struct afm_field *field)
+{
+	const char *name = af_die_string(die, DW_AT_name);
+	uint64_t number = 0;
+
+	af_die_number(die, DW_AT_data_member_location, &number);
+	*field = (struct afm_field){.name = af_strings_add(&b->strings, name), .offset = number};
+	field->type = af_types_intern(b, af_die_reference(die, DW_AT_type));
+	if (af_die_flag(die, DW_AT_artificial))
+		field->flags |= AFM_FF_ARTIFICIAL;
+	if (name && !strcmp(name, "__awaitee"))
+		field->flags |= AFM_FF_AWAITEE;
+	if (af_die_number(die, DW_AT_decl_line, &number))
+		field->line = (uint32_t)number;
+	return true;
+}
+
+/* Appends the direct members of a structure, moved by `base`. */
+static void read_members(struct af_builder *b, const struct af_die *type, uint64_t base,
+			 uint32_t *first, uint32_t *n)
+{
+	struct af_walk walk;
+	struct af_die die;
+	unsigned int depth;
+
+	*first = (uint32_t)b->fields.count;
+	af_walk_start(&walk, type);
+	while (af_walk_next(&walk, &die, &depth)) {
+		if (depth == 1 && die.abbrev->tag == DW_TAG_member) {
+			struct afm_field field, *added;
+			read_member(b, &die, &field);
+			field.offset += base;
+			added = builder_push(b, fields);
+			if (added)
+				*added = field;
+		}
+		if (die.abbrev->tag != DW_TAG_member)
+			af_walk_skip_children(&walk);
+	}
+	*n = (uint32_t)b->fields.count - *first;
+}
+
+/* One variant: a member whose type is a structure that belongs to the enum. */
+static void read_variant(struct af_builder *b, const struct af_die *die, const uint64_t *discr,
+			 uint32_t discr_size)
+{
+	struct afm_variant *variant = builder_push(b, variants);
+	uint64_t mask = discr_size && discr_size < 8 ? (UINT64_C(1) << discr_size * 8) - 1
+						      : UINT64_MAX;
+	uint64_t base = 0;
+	struct af_die payload;
+
+	if (!variant)
+		return;
+	size_t at = b->variants.count - 1;
+	*variant = (struct afm_variant){.awaitee = AFM_NONE};
+	if (discr)
+		variant->discr = *discr & mask;
+	else
+		variant->flags |= AFM_VF_DEFAULT;
+	af_name_place(b, die, &variant->file, &variant->line);
+	af_die_number(die, DW_AT_data_member_location, &base);
+
+	const char *name = af_die_string(die, DW_AT_name);
+	if (af_die_at(b->info, af_die_reference(die, DW_AT_type), &payload)) {
+		uint32_t first, n;
+		const char *own = af_die_string(&payload, DW_AT_name);
+		read_members(b, &payload, base, &first, &n);
+		/* A coroutine's member is called by its number, its type by what it is. */
+		if (own && (!name || (name[0] >= '0' && name[0] <= '9')))
+			name = own;
+		b->variants.items[at].first_field = first;
+		b->variants.items[at].n_fields = n;
+	}
+	b->variants.items[at].name = af_strings_add(&b->strings, name);
+}
+
+/* Rust enums and coroutines: DW_TAG_variant_part with its discriminant and variants. */
+static void read_variant_part(struct af_builder *b, const struct af_die *part,
+			      struct afm_type *type)
+{
+	struct af_walk walk;
+	struct af_die die, tag;
+	unsigned int depth;
+	uint64_t discr = 0, number;
+	bool has_discr = false;
+	af_die_id id = af_die_reference(part, DW_AT_discr);
+
+	if (af_die_at(b->info, id, &tag)) {
+		struct af_die base;
+		if (af_die_number(&tag, DW_AT_data_member_location, &number))
+			type->discr_offset = (uint32_t)number;
+		if (af_die_at(b->info, af_types_target(b, &tag), &base) &&
+		    af_die_number(&base, DW_AT_byte_size, &number))
+			type->discr_size = (uint32_t)number;
+	}
+	type->first_variant = (uint32_t)b->variants.count;
+	af_walk_start(&walk, part);
+	while (af_walk_next(&walk, &die, &depth)) {
+		if (depth == 1 && die.abbrev->tag == DW_TAG_variant)
+			has_discr = af_die_number(&die, DW_AT_discr_value, &discr);
+		else if (depth == 2 && die.abbrev->tag == DW_TAG_member)
+			read_variant(b, &die, has_discr ? &discr : NULL, type->discr_size);
+	}
+	type->n_variants = (uint32_t)b->variants.count - type->first_variant;
+}
+
+static void read_enumerators(struct af_builder *b, const struct af_die *enumeration,
+			     struct afm_type *type)
+{
+	struct af_walk walk;
+	struct af_die die;
+	unsigned int depth;
+	uint64_t number;
+
+	type->first_variant = (uint32_t)b->variants.count;
+	type->discr_offset = 0;
+	type->discr_size = (uint32_t)type->size;
+	af_walk_start(&walk, enumeration);
+	while (af_walk_next(&walk, &die, &depth)) {
+		if (depth != 1 || die.abbrev->tag != DW_TAG_enumerator)
+			continue;
+		struct afm_variant *variant = builder_push(b, variants);
+		if (!variant)
+			return;
+		*variant = (struct afm_variant){.awaitee = AFM_NONE};
+		variant->name = af_strings_add(&b->strings, af_die_string(&die, DW_AT_name));
+		if (af_die_number(&die, DW_AT_const_value, &number))
+			variant->discr = type->size && type->size < 8
+				? number & ((UINT64_C(1) << type->size * 8) - 1) : number;
+	}
+	type->n_variants = (uint32_t)b->variants.count - type->first_variant;
+}
+
+static void detail(struct af_builder *b, uint32_t index)
+{
+	struct af_die die, child;
+	struct af_walk walk;
+	unsigned int depth;
+
+	b->types.items[index].flags &= (uint16_t)~AFM_TF_PARTIAL;
+	struct afm_type type = b->types.items[index];
+	if (!af_die_at(b->info, b->type_dies.items[index], &die))
+		return;
+	if (type.kind == AFM_T_CENUM) {
+		read_enumerators(b, &die, &type);
+	} else if (type.kind == AFM_T_STRUCT || type.kind == AFM_T_UNION) {
+		read_members(b, &die, 0, &type.first_field, &type.n_fields);
+		af_walk_start(&walk, &die);
+		while (af_walk_next(&walk, &child, &depth)) {
+			if (child.abbrev->tag == DW_TAG_variant_part)
+				read_variant_part(b, &child, &type);
+			else if (child.abbrev->tag == DW_TAG_template_type_parameter &&
+				 type.template_arg == AFM_NONE)
+				type.template_arg = af_types_intern(
+					b, af_die_reference(&child, DW_AT_type));
+			af_walk_skip_children(&walk);
+		}
+	}
+	b->types.items[index] = type;
+}
+
+void af_types_detail(struct af_builder *b)
+{
+	for (; b->n_detailed < b->types.count && !b->failed; b->n_detailed++)
+		detail(b, (uint32_t)b->n_detailed);
+	/* Definitions that took the place of a declaration behind our back; reading them may
+	   bring new types, which come after. */
+	for (bool again = true; again && !b->failed;) {
+		again = false;
+		for (size_t i = 0; i < b->types.count; i++) {
+			if (!(b->types.items[i].flags & AFM_TF_PARTIAL))
+				continue;
+			detail(b, (uint32_t)i);
+			again = true;
+		}
+		for (; b->n_detailed < b->types.count && !b->failed; b->n_detailed++)
+			detail(b, (uint32_t)b->n_detailed);
+	}
+}
+
+uint32_t af_types_field(const struct af_builder *b, uint32_t type, const char *name)
+{
+	if (type == AFM_NONE)
+		return AFM_NONE;
+	const struct afm_type *t = &b->types.items[type];
+	for (uint32_t i = 0; i < t->n_fields; i++) {
+		const struct afm_field *field = &b->fields.items[t->first_field + i];
+		if (!strcmp(af_strings_get(&b->strings, field->name), name))
+			return t->first_field + i;
+	}
+	return AFM_NONE;
+}
+
+bool af_types_named(const struct af_builder *b, uint32_t type, const char *head)
+{
+	return type != AFM_NONE &&
+	       !strncmp(af_strings_get(&b->strings, b->types.items[type].name), head, strlen(head));
+}
