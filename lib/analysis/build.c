@@ -55,7 +55,7 @@ static bool has_undescribed_bodies(const struct af_builder *b)
 {
 	for (size_t i = 0; i < b->info->files.count; i++)
 		for (size_t k = 0; k < b->indexes[i].functions.count; k++)
-			if (b->indexes[i].functions.items[k].what & AF_FOUND_BODY)
+			if (b->indexes[i].functions.items[k].what & AF_FOUND_ASYNC)
 				return true;
 	return false;
 }

@@ -5,6 +5,7 @@
  *	a::work::leaf::{async_fn_env#0}			a::work::leaf
  *	a::leaf::{async_fn_env#0}<u32>			a::leaf<u32>
  *	a::main::{async_block_env#2}			a::main::{async_block#2}
+ *	a::run::{async_fn#0}::{closure_env#1}		a::run::{closure#1}
  *	core::future::from_generator::GenFuture<X>	X
  *
  * and the same wherever they stand inside another type's arguments.
@@ -60,6 +61,24 @@ static const char *closing(const char *open)
 
 static const char gen_future[] = "core::future::from_generator::GenFuture<";
 
+/* The length of a component that only says "the body of the function before me": its state's
+   type, or its scope in the path of what lies inside it. 0 if there is none at `from`. */
+static size_t own_scope(const char *from, const char *end)
+{
+	static const char *const heads[] = {"::{async_fn", "::{async_gen_fn", "::{gen_fn"};
+
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+		size_t length = strlen(heads[i]);
+		if (strncmp(from, heads[i], length) ||
+		    (strncmp(from + length, "_env#", 5) && from[length] != '#'))
+			continue;
+		const char *close = strchr(from, '}');
+		if (close && close < end)
+			return (size_t)(close + 1 - from);
+	}
+	return 0;
+}
+
 static void display(const char *from, const char *end, struct af_text *text)
 {
 	while (from < end) {
@@ -72,14 +91,10 @@ static void display(const char *from, const char *end, struct af_text *text)
 				continue;
 			}
 		}
-		if (!strncmp(from, "::{async_fn_env#", 16) ||
-		    !strncmp(from, "::{async_gen_fn_env#", 20) ||
-		    !strncmp(from, "::{gen_fn_env#", 14)) {
-			const char *close = strchr(from, '}');
-			if (close && close < end) {
-				from = close + 1;
-				continue;
-			}
+		size_t skip = own_scope(from, end);
+		if (skip) {
+			from += skip;
+			continue;
 		}
 		if (!strncmp(from, "_env#", 5)) {
 			from += 4;

@@ -102,8 +102,11 @@ static bool is_layout(const char *name)
 
 static uint32_t function_class(const char *name)
 {
-	if (name[0] == '{')
+	if (name[0] == '{') {
+		if (!strncmp(name, "{async_", 7))
+			return AF_FOUND_BODY | AF_FOUND_ASYNC;
 		return strncmp(name, "{closure", 8) ? AF_FOUND_BODY : 0;
+	}
 	if (name[0] == 'p')
 		return is_name(name, "poll") ? AF_FOUND_POLL : 0;
 	if (name[0] == 'r')

@@ -23,6 +23,7 @@ enum af_found_flags {
 	AF_FOUND_RUN = 16,	/* run, run<...>: perhaps async-task's */
 	AF_FOUND_BLOCK_ON = 32,	/* block_on... */
 	AF_FOUND_UNNAMED = 64,	/* its name stands at its origin */
+	AF_FOUND_ASYNC = 128,	/* `{async_...}`: surely a coroutine's body */
 };
 
 enum af_found_type {
