@@ -107,6 +107,7 @@ int cmd_map(int argc, char **argv)
 	void *data;
 
 	argp_err_exit_status = 125;
+	argv[0] = (char[]){"asyncflame map"};	/* what help and errors call it */
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	clock_gettime(CLOCK_MONOTONIC, &progress.start);
 	if (isatty(STDERR_FILENO)) {

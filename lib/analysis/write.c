@@ -89,8 +89,9 @@ struct af_error *af_builder_write(struct af_builder *b, const char *path, void *
 		if (parts[i].count)
 			memcpy(file + parts[i].table->offset, parts[i].data,
 			       parts[i].count * parts[i].size);
-	header.checksum = af_futuremap_checksum(file + sizeof(header), at - sizeof(header));
 	memcpy(file, &header, sizeof(header));
+	header.checksum = af_futuremap_checksum(file + AFM_CHECKED_FROM, at - AFM_CHECKED_FROM);
+	memcpy(file, &header, AFM_CHECKED_FROM);
 	*data = file;
 	*size = at;
 	return NULL;

@@ -205,7 +205,8 @@ const char *af_futuremap_check(const void *data, size_t size)
 		return "damaged header";
 	if (!tables_ok(h))
 		return "a table lies outside the file";
-	if (af_futuremap_checksum(h + 1, size - sizeof(*h)) != h->checksum)
+	if (af_futuremap_checksum((const char *)data + AFM_CHECKED_FROM, size - AFM_CHECKED_FROM) !=
+	    h->checksum)
 		return "wrong checksum";
 	/* A terminated table makes every offset inside it a terminated string. */
 	const char *strings = af_futuremap_table(&c.map, &h->strings);

@@ -225,7 +225,7 @@ struct afm_header {
 	uint32_t version;	/* AFM_VERSION */
 	uint32_t header_size;	/* sizeof(struct afm_header) */
 	uint64_t file_size;
-	uint64_t checksum;	/* afm_checksum() of everything behind the header */
+	uint64_t checksum;	/* af_futuremap_checksum() of everything behind this field */
 	uint8_t build_id[AFM_BUILD_ID_MAX];
 	uint32_t build_id_size;	/* 0: build_id holds a content hash of 16 bytes instead */
 	uint32_t verdict;	/* enum afm_verdict */
@@ -246,6 +246,9 @@ struct afm_header {
 	struct afm_table drivers;
 	struct afm_table layouts;
 };
+
+/* Where the bytes begin that the checksum covers, to the file's end. */
+#define AFM_CHECKED_FROM (offsetof(struct afm_header, checksum) + sizeof(uint64_t))
 
 _Static_assert(sizeof(struct afm_type) == 72, "afm_type");
 _Static_assert(sizeof(struct afm_field) == 24, "afm_field");
