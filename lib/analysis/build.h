@@ -12,7 +12,7 @@
 #include "analysis/debuginfo.h"
 #include "analysis/object.h"
 #include "analysis/scan.h"
-#include "analysis/strings.h"
+#include "analysis/text.h"
 #include "futuremap/futuremap.h"
 
 struct af_builder {

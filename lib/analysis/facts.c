@@ -6,7 +6,7 @@
 #include <elf.h>
 
 #include "analysis/analysis.h"
-#include "analysis/elf.h"
+#include "analysis/elffile.h"
 #include "analysis/facts.h"
 
 /* The compiler puts one of these panic messages behind every coroutine that could be resumed

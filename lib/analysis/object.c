@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "analysis/elf.h"
+#include "analysis/elffile.h"
 
 struct af_error *af_elf_open(struct af_elf *file, const char *path)
 {

@@ -5,7 +5,7 @@
  */
 #include <elf.h>
 
-#include "analysis/elf.h"
+#include "analysis/elffile.h"
 
 static void symbols_of(const struct af_elf *file,
 		       void (*each)(void *arg, const char *name, uint64_t address), void *arg)

@@ -2,8 +2,8 @@
 /*
  * What the files about ELF share: a mapped file and its sections.
  */
-#ifndef AF_ANALYSIS_ELF_H
-#define AF_ANALYSIS_ELF_H
+#ifndef AF_ANALYSIS_ELFFILE_H
+#define AF_ANALYSIS_ELFFILE_H
 
 #include <gelf.h>
 

@@ -2,8 +2,8 @@
 /*
  * Text that is being put together, and the map's string table: every string once.
  */
-#ifndef AF_ANALYSIS_STRINGS_H
-#define AF_ANALYSIS_STRINGS_H
+#ifndef AF_ANALYSIS_TEXT_H
+#define AF_ANALYSIS_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "analysis/strings.h"
+#include "analysis/text.h"
 
 #include <stdlib.h>
 #include <string.h>
