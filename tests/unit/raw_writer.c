@@ -138,8 +138,10 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 	h.fields = h.sites = h.fixups = h.code = h.vtables = h.drivers = h.layouts =
 		table(map, NULL, 0, 1);
 	h.file_size = map->size;
-	h.checksum = af_futuremap_checksum(map->data + sizeof(h), map->size - sizeof(h));
 	memcpy(map->data, &h, sizeof(h));
+	h.checksum = af_futuremap_checksum(map->data + AFM_CHECKED_FROM,
+					   map->size - AFM_CHECKED_FROM);
+	memcpy(map->data, &h, AFM_CHECKED_FROM);
 	free(types);
 	free(variants);
 	free(futures);
