@@ -309,7 +309,7 @@ static void say_if_nothing(const struct launch *launch, const struct target *tar
 	else if (launch->options->children)
 		cli_say("nothing was traced: %s started nothing that holds futures", target->base);
 	else
-		cli_say("nothing was traced: %s ended before the library was loaded", target->base);
+		cli_say("nothing was traced: the library made no recording of %s", target->base);
 }
 
 static int start(struct launch *launch, const struct target *target, char **argv)
