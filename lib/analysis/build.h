@@ -15,6 +15,13 @@
 #include "analysis/text.h"
 #include "futuremap/futuremap.h"
 
+/* `__awaitee` in a body: where the user wrote an await of this type. */
+struct af_await {
+	uint32_t body;		/* string: what the body is of, without generic arguments */
+	uint32_t type;
+	uint32_t file, line;
+};
+
 struct af_builder {
 	struct af_object *object;
 	struct af_debuginfo *info;
@@ -22,6 +29,7 @@ struct af_builder {
 	bool failed;
 
 	struct af_strings strings;
+	struct af_strings scratch;	/* names for comparing, not in the map */
 	VECTOR(struct afm_type) types;
 	VECTOR(struct afm_field) fields;
 	VECTOR(struct afm_variant) variants;
@@ -38,6 +46,7 @@ struct af_builder {
 	VECTOR(struct afm_driver) drivers;
 	VECTOR(struct afm_layout) layouts;
 
+	VECTOR(struct af_await) awaits;	/* awaits.c */
 	VECTOR(af_die_id) type_dies;	/* parallel to types: where each was read */
 	size_t n_detailed;		/* types before this index have their fields */
 	struct af_map die_types;	/* DIE -> type */
@@ -86,6 +95,12 @@ uint32_t af_futures_add(struct af_builder *b, uint32_t type, bool coroutine);
 void af_futures_collect(struct af_builder *b);
 /* After af_types_detail: states, await points, awaitees, places. */
 void af_futures_complete(struct af_builder *b);
+
+/* awaits.c */
+/* Interns what `__awaitee` variables say, before af_types_detail. */
+void af_awaits_collect(struct af_builder *b);
+/* Gives await points that lie in a macro's source the line that the user wrote. */
+void af_awaits_complete(struct af_builder *b);
 
 /* polls.c */
 /* Every function of the index that polls becomes a poll. */

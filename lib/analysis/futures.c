@@ -104,19 +104,41 @@ static void find_awaitees(struct af_builder *b, const struct afm_type *type)
 		for (uint32_t i = 0; i < variant->n_fields; i++)
 			if (b->fields.items[variant->first_field + i].flags & AFM_FF_AWAITEE)
 				variant->awaitee = variant->first_field + i;
-		/* Several awaits on one line are told apart by their order. */
+	}
+}
+
+/* Several awaits on one line are told apart by their order. */
+static void number_lines(struct af_builder *b, const struct afm_type *type)
+{
+	for (uint32_t v = 4; v < type->n_variants; v++) {
+		struct afm_variant *variant = &b->variants.items[type->first_variant + v];
 		for (uint32_t w = 3; w < v; w++) {
 			const struct afm_variant *other =
 				&b->variants.items[type->first_variant + w];
-			if (v >= 3 && other->line && other->line == variant->line &&
+			if (other->line && other->line == variant->line &&
 			    other->file == variant->file)
 				variant->line_index++;
 		}
 	}
 }
 
+/* rustc before 1.64 wraps every coroutine: GenFuture<X> is polled as X, at the same address. */
+static void unwrap_gen_futures(struct af_builder *b)
+{
+	for (uint32_t i = 0; i < b->types.count; i++) {
+		struct afm_type *type = &b->types.items[i];
+		if (!af_types_named(b, i, "core::future::from_generator::GenFuture<") ||
+		    type->n_fields != 1 || type->future != AFM_NONE)
+			continue;
+		uint32_t inner = b->fields.items[type->first_field].type;
+		if (inner != AFM_NONE)
+			type->future = b->types.items[inner].future;
+	}
+}
+
 void af_futures_complete(struct af_builder *b)
 {
+	unwrap_gen_futures(b);
 	for (size_t i = 0; i < b->futures.count; i++) {
 		struct afm_future *future = &b->futures.items[i];
 		struct afm_type *type = &b->types.items[future->type];
@@ -140,6 +162,10 @@ void af_futures_complete(struct af_builder *b)
 		mark_captured(b, type);
 		find_awaitees(b, type);
 	}
+	af_awaits_complete(b);
+	for (size_t i = 0; i < b->futures.count; i++)
+		if (b->futures.items[i].kind != AFM_F_HAND)
+			number_lines(b, &b->types.items[b->futures.items[i].type]);
 	/* A poll of a coroutine is shown where the future is defined. */
 	for (size_t i = 0; i < b->polls.count; i++) {
 		struct afm_poll *poll = &b->polls.items[i];

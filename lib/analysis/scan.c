@@ -26,6 +26,8 @@ struct scanner {
 	struct af_index *index;
 	struct af_unit *unit;
 	const uint8_t *data;	/* of .debug_info */
+	uint32_t body;		/* of a coroutine: the subprogram that is being walked, or 0 */
+	uint32_t body_depth;
 	VECTOR(struct open_namespace) open;
 };
 
@@ -126,7 +128,7 @@ static bool add_found(struct scanner *s, uint32_t offset, uint32_t what)
 }
 
 static bool at_subprogram(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-			  struct af_bytes *b)
+			  uint32_t depth, struct af_bytes *b)
 {
 	const struct af_attribute *a = &s->unit->abbrevs->attributes.items[abbrev->first_attribute];
 	const char *name = NULL;
@@ -166,6 +168,10 @@ static bool at_subprogram(struct scanner *s, const struct af_abbrev *abbrev, uin
 		return true;
 	if (name) {
 		uint32_t class = function_class(name);
+		if ((class & AF_FOUND_BODY) && abbrev->children) {
+			s->body = offset;
+			s->body_depth = depth;
+		}
 		return !class || add_found(s, offset, what | class);
 	}
 	return !origin || add_found(s, offset, what | AF_FOUND_UNNAMED);
@@ -220,6 +226,21 @@ static bool at_variable(struct scanner *s, const struct af_abbrev *abbrev, uint3
 	if (!kept)
 		return false;
 	*kept = offset;
+	return true;
+}
+
+/* A variable inside a coroutine's body: is it what `.await` keeps? */
+static bool at_local(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+		     struct af_bytes *b)
+{
+	const char *name = name_of(s, abbrev, b);
+
+	if (!name || strcmp(name, "__awaitee"))
+		return true;
+	struct af_awaitee *awaitee = vector_push(&s->index->awaitees);
+	if (!awaitee)
+		return false;
+	*awaitee = (struct af_awaitee){offset, s->body};
 	return true;
 }
 
@@ -279,11 +300,14 @@ static bool scan_unit(struct scanner *s, struct af_unit *unit)
 	bool ok = true;
 
 	s->unit = unit;
+	s->body = 0;
 	while (ok && b.pos < b.end) {
 		uint32_t offset = (uint32_t)(b.pos - s->data);
 		uint64_t code = *b.pos < 0x80 ? *b.pos++ : af_bytes_uleb(&b);
 		if (!code) {
-			if (depth && --depth < inner && depth) {
+			if (depth && --depth <= s->body_depth)
+				s->body = 0;
+			if (depth && depth < inner) {
 				close_namespaces(s, depth, (uint32_t)(b.pos - s->data));
 				inner = s->open.count ? s->open.items[s->open.count - 1].depth : 1;
 			}
@@ -305,11 +329,13 @@ static bool scan_unit(struct scanner *s, struct af_unit *unit)
 			ok = at_type(s, abbrev, offset, &b);
 			break;
 		case AF_ROLE_SUBPROGRAM:
-			ok = at_subprogram(s, abbrev, offset, &b);
+			ok = at_subprogram(s, abbrev, offset, depth, &b);
 			break;
 		case AF_ROLE_VARIABLE:
 			if (depth == inner)
 				ok = at_variable(s, abbrev, offset, &b);
+			else if (s->body)
+				ok = at_local(s, abbrev, offset, &b);
 			else
 				skip_attributes(unit, abbrev, &b);
 			break;
@@ -360,6 +386,7 @@ void af_index_deinit(struct af_index *index)
 	vector_deinit(&index->functions);
 	vector_deinit(&index->types);
 	vector_deinit(&index->vtables);
+	vector_deinit(&index->awaitees);
 	free(index->inlined);
 	memset(index, 0, sizeof(*index));
 }

@@ -36,6 +36,12 @@ struct af_found {
 	uint32_t what;		/* enum af_found_flags, or enum af_found_type */
 };
 
+/* A variable `__awaitee` in the body of a coroutine. */
+struct af_awaitee {
+	uint32_t offset;
+	uint32_t body;		/* offset of the subprogram */
+};
+
 /* What one file's .debug_info holds. */
 struct af_index {
 	struct af_file *file;
@@ -43,6 +49,7 @@ struct af_index {
 	VECTOR(struct af_found) functions;
 	VECTOR(struct af_found) types;
 	VECTOR(uint32_t) vtables;	/* offsets of `<X as ..Future>::{vtable}` variables */
+	VECTOR(struct af_awaitee) awaitees;
 	uint8_t *inlined;	/* bit (offset / 4): an inlined instance has this origin */
 	uint64_t n_dies;
 	uint64_t n_broken;	/* units that could not be read to their end */

@@ -63,7 +63,7 @@ struct af_error *af_builder_write(struct af_builder *b, const char *path, void *
 	describe(b, &header);
 	header.object = af_strings_add(&b->strings, path);
 	header.producer = producer(b);
-	if (b->failed || b->strings.failed || b->file_names.failed)
+	if (b->failed || b->strings.failed || b->scratch.failed || b->file_names.failed)
 		return af_error_create("%s: out of memory", path);
 	bool strings = b->strings.size != 0;
 	const struct part parts[] = {
@@ -118,7 +118,9 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->drivers);
 	vector_deinit(&b->layouts);
 	vector_deinit(&b->type_dies);
+	vector_deinit(&b->awaits);
 	af_strings_deinit(&b->strings);
+	af_strings_deinit(&b->scratch);
 	af_map_deinit(&b->die_types);
 	af_map_deinit(&b->key_types);
 	af_map_deinit(&b->name_types);

@@ -153,6 +153,24 @@ def test_states_and_await_points(ledger):
             assert ".await" in near or "!" in near, (future["name"], state)
 
 
+@pytest.mark.parametrize("build", ["debug", "release", "debian-debug", "debian-release"])
+def test_awaits_of_macros_have_the_users_line(build):
+    """join! and select! await inside their own crate; the map says where they were called."""
+    path = BUILD / "fixtures" / build / "shop"
+    if not path.exists():
+        pytest.skip("not built")
+    own = [f for f in read_map(path)["futures"] if f["name"].startswith("shop::")]
+    called = set()
+    for future in own:
+        for state in future["states"][3:]:
+            assert state["file"] == future["file"], (future["name"], state)
+            if "macro_line" in state:
+                assert "/macros/" in state["macro_file"]
+                lines = Path(state["file"]).read_text().splitlines()
+                called.update(re.findall(r"(join|select)!", lines[state["line"] - 1]))
+    assert called == {"join", "select"}
+
+
 def test_names_are_as_people_write_them(ledger):
     for future in read_map(ledger)["futures"]:
         assert "_env#" not in future["name"]
