@@ -23,11 +23,19 @@
 
 #define QUEUE_MAX 8192		/* polls of one thread that wait */
 #define TAIL_MAX 768		/* bytes that the end of a line may take */
+/*
+ * Type names of web servers run to thousands of bytes, and a name stands in every event.
+ * One that is longer than this is cut and gets the function's number, to be still its
+ * own; the type's whole name then stands in the first event of the function only.
+ */
+#define NAME_MAX_BYTES 256
+#define FUTURE_MAX_BYTES 512
 
 /* What the lines of one function have in common, made when it is first met. */
 struct function_text {
 	char *head;		/* from the name to the last argument that is always there */
 	size_t length;
+	bool once;		/* too long for every line: to be made again, shorter */
 	uint64_t state;		/* for which `parked` was made */
 	char parked[400];	/* escaped path/file.rs:LINE, or "" */
 };
@@ -66,30 +74,43 @@ struct chrome {
 
 /* Text */
 
-static bool make_head(const struct chrome *chrome, const struct af_function *function,
-		      struct function_text *text)
+static char *limited(const char *name, size_t limit, uint32_t number)
 {
-	char *name = af_json_escaped(function->name);
-	char *future = af_json_escaped(function->future);
+	if (strlen(name) <= limit)
+		return af_json_escaped(name);
+	char *text = malloc(limit + 32);
+	if (text) {
+		size_t length = af_json_escape(text, limit, name);
+		snprintf(text + length, 32, "\xe2\x80\xa6#%u", number);
+	}
+	return text;
+}
+
+static bool make_head(struct chrome *chrome, uint32_t number, struct function_text *text)
+{
+	const struct af_function *function = af_trace_function(chrome->trace, number);
+	bool again = text->head != NULL;
+	char *name = limited(function->name, NAME_MAX_BYTES, number);
+	char *future = limited(function->future, again ? FUTURE_MAX_BYTES : SIZE_MAX, number);
 	char *file = af_json_escaped(function->file);
-	char line[16] = "";
+	char line[16] = "", *head = NULL;
 	if (function->line)
 		snprintf(line, sizeof(line), ":%u", function->line);
 	int length = -1;
 	if (name && future && file)
-		length = asprintf(&text->head,
+		length = asprintf(&head,
 				  "\"name\":\"%s\",\"cat\":\"poll\",\"args\":{\"future\":\"%s\","
 				  "\"at\":\"%s%s\"%s",
 				  name, future, file, line, function->root ? ",\"root\":true" : "");
 	free(name);
 	free(future);
 	free(file);
-	if (length < 0) {
-		text->head = NULL;
+	if (length < 0)
 		return false;
-	}
+	free(text->head);
+	text->head = head;
 	text->length = (size_t)length;
-	text->state = AF_STATE_NONE;
+	text->once = !again && strlen(function->future) > FUTURE_MAX_BYTES;
 	return true;
 }
 
@@ -97,11 +118,13 @@ static struct function_text *function_text(struct chrome *chrome, uint32_t numbe
 {
 	uint32_t i = number < chrome->n_texts - 1 ? number : chrome->n_texts - 1;
 	struct function_text *text = &chrome->texts[i];
-	if (!text->head && !make_head(chrome, af_trace_function(chrome->trace, number), text)) {
-		chrome->no_memory = true;
-		return NULL;
-	}
-	return text;
+	if (text->head)
+		return text;
+	text->state = AF_STATE_NONE;
+	if (make_head(chrome, number, text))
+		return text;
+	chrome->no_memory = true;
+	return NULL;
 }
 
 /* The await point that a state stands for, escaped; "" if there is none to be told. */
@@ -178,6 +201,8 @@ static uint64_t write_poll(struct chrome *chrome, const struct lane *lane,
 	write_time(chrome, poll->begin);
 	af_output_write(&chrome->output, ",", 1);
 	af_output_write(&chrome->output, text->head, text->length);
+	if (text->once && !make_head(chrome, poll->function, text))
+		chrome->no_memory = true;
 	uint64_t at = af_output_tell(&chrome->output);
 	af_output_write(&chrome->output, tail, length);
 	return at;

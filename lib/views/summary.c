@@ -15,7 +15,9 @@ void af_summary_init(struct af_summary *summary)
 
 static void fill_place(struct af_summary_place *place, const struct af_function *function)
 {
-	snprintf(place->name, sizeof(place->name), "%s", function->name);
+	int needed = snprintf(place->name, sizeof(place->name), "%s", function->name);
+	if (needed >= (int)sizeof(place->name))
+		strcpy(place->name + sizeof(place->name) - 4, "...");
 	place->at[0] = '\0';
 	/* Of a path that is too long the end says more than the beginning. */
 	size_t length = strlen(function->file), most = sizeof(place->at) - 20;

@@ -13,7 +13,7 @@
 #include "trace/trace.h"
 
 #define AF_SUMMARY_LONGEST 5
-#define AF_SUMMARY_TEXT 192
+#define AF_SUMMARY_TEXT 128
 
 /* A future as a line shows it. Text that is too long is cut. */
 struct af_summary_place {

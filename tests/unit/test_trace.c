@@ -403,6 +403,29 @@ static void chrome_events_say_what_happened(void **state)
 	assert_string_equal(summary.longest[0].place.at, "src/main.rs:10");
 }
 
+/* Or a web server's trace would be nothing but names. */
+static void a_very_long_type_stands_whole_in_one_event_only(void **state)
+{
+	struct fixture *f = *state;
+	char type[2001];
+	memset(type, 'T', 2000);
+	type[2000] = '\0';
+	const struct raw_poll poll = {type, type, "a.rs", 1, AFM_P_HAND, -1, 0};
+	raw_object(&f->raw, N_POLLS, &poll, 1);
+	struct afr_record records[200];
+	for (uint32_t i = 0; i < 200; i++)
+		records[i] = R(i % 2 ? AFR_EXIT_POLL : AFR_ENTER, 10 * i, N_POLLS, i % 2);
+	load_records(f, records, 200);
+	no_error(af_chrome_write(f->trace, f->out, NULL));
+	char *text = read_text(f->out);
+	char *first = strstr(text, type);
+	assert_non_null(first);
+	assert_null(strstr(first + 2000, type));
+	assert_non_null(strstr(text, "TTT\xe2\x80\xa6#5\",\"cat\""));
+	assert_true(strlen(text) < 200000);
+	free(text);
+}
+
 /* A poll with more polls inside than the writer keeps: its line is filled in later. */
 static void a_poll_with_a_hundred_thousand_inside_keeps_its_order(void **state)
 {
@@ -505,6 +528,7 @@ int main(void)
 		TEST(any_cut_and_any_wrong_byte_is_survived),
 		TEST(what_is_no_raw_trace_is_refused),
 		TEST(chrome_events_say_what_happened),
+		TEST(a_very_long_type_stands_whole_in_one_event_only),
 		TEST(a_poll_with_a_hundred_thousand_inside_keeps_its_order),
 		TEST(a_failed_write_leaves_nothing_behind),
 		TEST(the_summary_names_the_longest_and_what_is_in_it),
