@@ -28,8 +28,8 @@
  * One that is longer than this is cut and gets the function's number, to be still its
  * own; the type's whole name then stands in the first event of the function only.
  */
-#define NAME_MAX_BYTES 256
-#define FUTURE_MAX_BYTES 512
+#define NAME_MAX_BYTES 160
+#define FUTURE_MAX_BYTES 240
 
 /* What the lines of one function have in common, made when it is first met. */
 struct function_text {
