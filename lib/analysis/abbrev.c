@@ -27,15 +27,42 @@ static enum af_role role_of(unsigned int tag)
 	}
 }
 
+/* Notes what the index pass wants of an attribute, and where it is. */
+static void note(struct af_abbrev *abbrev, unsigned int name, struct af_place place)
+{
+	switch (name) {
+	case DW_AT_name:
+		if (abbrev->role != AF_ROLE_INLINED)
+			abbrev->name = place;
+		break;
+	case DW_AT_low_pc:
+		abbrev->low_pc = place;
+		break;
+	case DW_AT_ranges:
+		abbrev->has_ranges = true;
+		break;
+	case DW_AT_inline:
+		abbrev->has_inline = true;
+		break;
+	case DW_AT_abstract_origin:
+		if (abbrev->role == AF_ROLE_INLINED)
+			abbrev->name = place;
+		/* fall through */
+	case DW_AT_specification:
+		abbrev->has_origin = true;
+	}
+}
+
 /* Reads the attribute list of one abbreviation and compiles its skip program. */
 static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbrev *abbrev,
 					struct af_bytes *bytes)
 {
-	uint32_t fixed = 0;
+	uint32_t fixed = 0, steps = 0;
 	struct af_skip *skip;
 
 	abbrev->first_attribute = (uint32_t)table->attributes.count;
 	abbrev->first_skip = (uint32_t)table->skips.count;
+	abbrev->name.attribute = abbrev->low_pc.attribute = UINT32_MAX;
 	for (;;) {
 		uint64_t name = af_bytes_uleb(bytes), form = af_bytes_uleb(bytes);
 		int64_t constant = form == DW_FORM_implicit_const ? af_bytes_sleb(bytes) : 0;
@@ -51,6 +78,10 @@ static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbr
 
 		int size = af_form_size(attribute->form, table->address_size,
 					table->offset_size, table->version);
+		attribute->size = size;
+		note(abbrev, attribute->name,
+		     (struct af_place){(uint32_t)table->attributes.count - 1,
+				       (uint16_t)steps, (uint16_t)fixed});
 		if (size >= 0 && fixed + (uint32_t)size <= UINT16_MAX) {
 			fixed += (uint32_t)size;
 			continue;
@@ -63,6 +94,8 @@ static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbr
 		if (!skip->form)
 			skip->form = UINT16_MAX;
 		fixed = 0;
+		if (++steps > UINT16_MAX)
+			return af_error_create("an abbreviation with too many attributes");
 	}
 	skip = vector_push(&table->skips);
 	if (!skip)

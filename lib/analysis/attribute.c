@@ -149,8 +149,7 @@ void af_form_read(const struct af_unit *unit, struct af_bytes *b,
 
 static const char *string_at(const struct af_section *section, uint64_t offset)
 {
-	if (offset >= section->size ||
-	    !memchr(section->data + offset, 0, section->size - offset))
+	if (offset >= section->terminated)
 		return NULL;
 	return (const char *)section->data + offset;
 }

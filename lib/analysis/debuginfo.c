@@ -34,8 +34,10 @@ void af_debuginfo_deinit(struct af_debuginfo *info)
 	vector_deinit(&info->files);
 }
 
-struct af_unit *af_file_unit(const struct af_file *file, uint64_t offset)
+struct af_unit *af_file_unit(struct af_file *file, uint64_t offset)
 {
+	if (file->last && offset >= file->last->offset && offset < file->last->end)
+		return file->last;
 	size_t low = 0, high = file->units.count;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
@@ -46,7 +48,8 @@ struct af_unit *af_file_unit(const struct af_file *file, uint64_t offset)
 	}
 	if (low == file->units.count || file->units.items[low].offset > offset)
 		return NULL;
-	return &file->units.items[low];
+	file->last = &file->units.items[low];
+	return file->last;
 }
 
 /* Where the tables of a unit begin that names no base: behind the section's first header,
@@ -191,6 +194,11 @@ struct af_error *af_debuginfo_add(struct af_debuginfo *info,
 	file->number = (uint32_t)info->files.count - 1;
 	memcpy(file->sections, sections, sizeof(file->sections));
 	file->addr = &file->sections[AF_SEC_ADDR];
+	for (int i = 0; i < AF_SEC_COUNT; i++) {
+		struct af_section *section = &file->sections[i];
+		const uint8_t *last = section->size ? memrchr(section->data, 0, section->size) : NULL;
+		section->terminated = last ? (size_t)(last + 1 - section->data) : 0;
+	}
 	info->files.items[file->number] = file;
 	*result = file;
 	if (file->sections[AF_SEC_INFO].size > UINT32_MAX)

@@ -28,6 +28,7 @@ enum af_section_id {
 struct af_section {
 	const uint8_t *data;
 	size_t size;
+	size_t terminated;	/* bytes up to the last NUL: a string that begins here ends here */
 	void *owned;		/* what to free, where it was decompressed */
 };
 
@@ -39,6 +40,7 @@ enum af_role {
 
 struct af_attribute {
 	uint16_t name, form;	/* DW_AT_*, DW_FORM_* */
+	int32_t size;		/* bytes of the value, -1 where they must be looked at */
 	int64_t constant;	/* DW_FORM_implicit_const */
 };
 
@@ -47,11 +49,21 @@ struct af_skip {
 	uint16_t fixed, form;
 };
 
+/* Where one attribute lies: behind `steps` skips and `fixed` bytes; `attribute` is its index in
+   `attributes`, UINT32_MAX if the abbreviation does not have it. */
+struct af_place {
+	uint32_t attribute;
+	uint16_t steps, fixed;
+};
+
 struct af_abbrev {
 	uint64_t code;
 	uint16_t tag;		/* DW_TAG_*; 0: no such code */
 	uint8_t role;		/* enum af_role */
 	bool children;
+	bool has_ranges, has_inline, has_origin; /* has_origin: or a specification */
+	struct af_place name;	/* DW_AT_name; of inlined instances DW_AT_abstract_origin */
+	struct af_place low_pc;
 	uint32_t first_attribute, n_attributes;
 	uint32_t first_skip;	/* in `skips`; the program ends with form 0 */
 };
@@ -92,6 +104,7 @@ struct af_file {
 	uint32_t number;	/* in debuginfo.files */
 	struct af_section sections[AF_SEC_COUNT];
 	struct af_file *alternate; /* dwz: what DW_FORM_GNU_*_alt and *_sup refer to */
+	struct af_unit *last;		/* that af_file_unit found: neighbours ask for the same */
 	const struct af_section *addr;	/* .debug_addr of the object that a .dwo belongs to */
 	VECTOR(struct af_unit) units;	/* by offset */
 	VECTOR(struct af_abbrevs *) abbrevs; /* by offset in .debug_abbrev */
@@ -126,7 +139,7 @@ struct af_error *af_debuginfo_add(struct af_debuginfo *info,
 				  const struct af_section sections[AF_SEC_COUNT],
 				  struct af_file **file) af_must_check;
 /* The unit that holds `offset`, or NULL. */
-struct af_unit *af_file_unit(const struct af_file *file, uint64_t offset);
+struct af_unit *af_file_unit(struct af_file *file, uint64_t offset);
 
 /* abbrev.c */
 /* The table of a unit whose version, sizes and file are set; kept by the file. */
@@ -162,6 +175,8 @@ static inline af_die_id af_die_id_of(const struct af_die *die)
 {
 	return (uint64_t)die->unit->file->number << 32 | die->offset;
 }
+/* From its first attribute to the unit's end. */
+struct af_bytes af_die_bytes(const struct af_die *die);
 /* False if the DIE does not have the attribute. */
 bool af_die_attribute(const struct af_die *die, unsigned int name, struct af_value *value);
 const char *af_die_string(const struct af_die *die, unsigned int name);

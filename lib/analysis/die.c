@@ -27,7 +27,7 @@ bool af_die_at(struct af_debuginfo *info, af_die_id id, struct af_die *die)
 	return die->abbrev != NULL;
 }
 
-static struct af_bytes attribute_bytes(const struct af_die *die)
+struct af_bytes af_die_bytes(const struct af_die *die)
 {
 	const uint8_t *data = die->unit->file->sections[AF_SEC_INFO].data;
 	return (struct af_bytes){die->attributes, data + die->unit->end, false};
@@ -37,14 +37,17 @@ bool af_die_attribute(const struct af_die *die, unsigned int name, struct af_val
 {
 	const struct af_abbrevs *table = die->unit->abbrevs;
 	const struct af_attribute *attribute = &table->attributes.items[die->abbrev->first_attribute];
-	struct af_bytes b = attribute_bytes(die);
+	struct af_bytes b = af_die_bytes(die);
 
 	for (uint32_t i = 0; i < die->abbrev->n_attributes; i++, attribute++) {
 		if (attribute->name == name) {
 			af_form_read(die->unit, &b, attribute, value);
 			return !b.failed;
 		}
-		af_form_skip(die->unit, &b, attribute->form);
+		if (attribute->size >= 0)
+			af_bytes_skip(&b, (uint64_t)attribute->size);
+		else
+			af_form_skip(die->unit, &b, attribute->form);
 		if (b.failed)
 			break;
 	}
@@ -82,7 +85,7 @@ af_die_id af_die_reference(const struct af_die *die, unsigned int name)
 
 void af_walk_start(struct af_walk *walk, const struct af_die *die)
 {
-	struct af_bytes b = attribute_bytes(die);
+	struct af_bytes b = af_die_bytes(die);
 	const struct af_skip *skip;
 
 	*walk = (struct af_walk){.unit = die->unit};

@@ -25,10 +25,31 @@ static const struct {
 };
 #define N_WANTED (sizeof(wanted_types) / sizeof(wanted_types[0]))
 
+/* Whether a type of this name was met in a namespace of this name. Linkers merge equal strings,
+   so that comparing their places is enough to spare most of the work; what it misses costs
+   time only. */
+static bool seen_before(struct af_map *seen, const struct af_index *index,
+			const struct af_die *die)
+{
+	uint32_t space = af_index_namespace(index, die->offset);
+	uint64_t size = 0;
+	af_die_number(die, DW_AT_byte_size, &size);
+	uintptr_t name = (uintptr_t)af_die_string(die, DW_AT_name);
+	uintptr_t outer = space == UINT32_MAX ? 0
+					      : (uintptr_t)index->namespaces.items[space].name;
+	uint64_t key = (name * 31 + outer) * 31 + size;
+
+	if (!size || af_map_get(seen, key) != UINT32_MAX)
+		return size != 0;
+	af_map_set(seen, key, 1);
+	return false;
+}
+
 /* Interns the types that layouts and roots are read from, so that the detail pass sees them. */
 void af_executors_intern(struct af_builder *b)
 {
 	struct af_text text = {0};
+	struct af_map seen = {0};
 
 	for (size_t i = 0; i < b->info->files.count; i++) {
 		const struct af_index *index = &b->indexes[i];
@@ -38,7 +59,8 @@ void af_executors_intern(struct af_builder *b)
 			af_die_id id = (uint64_t)index->file->number << 32 |
 				       index->types.items[k].offset;
 			struct af_die die;
-			if (!af_die_at(b->info, id, &die) || af_die_flag(&die, DW_AT_declaration))
+			if (!af_die_at(b->info, id, &die) || seen_before(&seen, index, &die) ||
+			    af_die_flag(&die, DW_AT_declaration))
 				continue;
 			af_text_clear(&text);
 			af_name_path(b, &die, &text);
@@ -50,8 +72,9 @@ void af_executors_intern(struct af_builder *b)
 				af_types_intern(b, id);
 		}
 	}
-	b->failed |= text.failed;
+	b->failed |= text.failed | seen.failed;
 	af_text_deinit(&text);
+	af_map_deinit(&seen);
 }
 
 static uint32_t type_by_name(struct af_builder *b, const char *name)

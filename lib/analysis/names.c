@@ -82,7 +82,16 @@ static size_t own_scope(const char *from, const char *end)
 static void display(const char *from, const char *end, struct af_text *text)
 {
 	while (from < end) {
-		if (!strncmp(from, gen_future, sizeof(gen_future) - 1)) {
+		/* Nothing begins in between: most of a name is copied in runs. */
+		size_t run = strcspn(from, ":_c");
+		if (run > (size_t)(end - from))
+			run = (size_t)(end - from);
+		if (run) {
+			af_text_append(text, from, run);
+			from += run;
+			continue;
+		}
+		if (*from == 'c' && !strncmp(from, gen_future, sizeof(gen_future) - 1)) {
 			const char *open = from + sizeof(gen_future) - 2;
 			const char *close = closing(open);
 			if (close && close < end) {

@@ -59,14 +59,19 @@ static inline void skip_attributes(const struct af_unit *unit, const struct af_a
 bool af_name_is_coroutine(const char *name)
 {
 	static const char *const heads[] = {
-		"async_fn_env#", "async_block_env#", "async_closure_env#", "async_gen_fn_env#",
-		"async_gen_block_env#", "async_gen_closure_env#", "gen_fn_env#", "gen_block_env#",
-		"gen_closure_env#", "coroutine_env#", "generator_env#",
+		"fn_env#", "block_env#", "closure_env#", "coroutine_env#", "generator_env#",
 	};
 	if (name[0] != '{')
 		return false;
+	name++;
+	if (!strncmp(name, "async_", 6))
+		name += 6;
+	else if (name[0] != 'g' && strncmp(name, "coroutine", 9))
+		return false;	/* {closure_env#0}, {impl#0}, ... */
+	if (!strncmp(name, "gen_", 4))
+		name += 4;
 	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
-		if (!strncmp(name + 1, heads[i], strlen(heads[i])))
+		if (!strncmp(name, heads[i], strlen(heads[i])))
 			return true;
 	return false;
 }
@@ -127,71 +132,71 @@ static bool add_found(struct scanner *s, uint32_t offset, uint32_t what)
 	return true;
 }
 
+/* The value of an attribute that the abbreviation has noted; `b` stands at the attributes and
+   stays there. */
+static void value_at(struct scanner *s, const struct af_abbrev *abbrev,
+		     const struct af_place *place, const struct af_bytes *b, struct af_value *value)
+{
+	const struct af_skip *skip = &s->unit->abbrevs->skips.items[abbrev->first_skip];
+	struct af_bytes own = *b;
+
+	for (unsigned int i = 0; i < place->steps; i++, skip++) {
+		af_bytes_skip(&own, skip->fixed);
+		af_form_skip(s->unit, &own, skip->form);
+	}
+	af_bytes_skip(&own, place->fixed);
+	af_form_read(s->unit, &own, &s->unit->abbrevs->attributes.items[place->attribute], value);
+}
+
+/* The name of a DIE, or NULL. */
+static const char *name_of(struct scanner *s, const struct af_abbrev *abbrev,
+			   const struct af_bytes *b)
+{
+	const struct af_section *strings = &s->unit->file->sections[AF_SEC_STR];
+	struct af_value value;
+
+	if (abbrev->name.attribute == UINT32_MAX)
+		return NULL;
+	/* The usual case: the first attribute, an offset in .debug_str. */
+	if (!abbrev->name.steps && af_bytes_left(b) >= abbrev->name.fixed + 4u &&
+	    s->unit->abbrevs->attributes.items[abbrev->name.attribute].form == DW_FORM_strp) {
+		uint32_t offset;
+		memcpy(&offset, b->pos + abbrev->name.fixed, sizeof(offset));
+		return offset < strings->terminated ? (const char *)strings->data + offset : NULL;
+	}
+	value_at(s, abbrev, &abbrev->name, b, &value);
+	return af_value_string(s->unit, &value);
+}
+
 static bool at_subprogram(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
 			  uint32_t depth, struct af_bytes *b)
 {
-	const struct af_attribute *a = &s->unit->abbrevs->attributes.items[abbrev->first_attribute];
-	const char *name = NULL;
+	struct af_bytes own = *b;
 	struct af_value value;
 	uint32_t what = 0;
-	bool origin = false;
 
-	for (uint32_t i = 0; i < abbrev->n_attributes; i++, a++) {
-		switch (a->name) {
-		case DW_AT_name:
-			af_form_read(s->unit, b, a, &value);
-			name = af_value_string(s->unit, &value);
-			break;
-		case DW_AT_low_pc:
-			af_form_read(s->unit, b, a, &value);
-			/* 0 and 1 are what linkers leave of dropped code. */
-			if (value.form != DW_FORM_addr || value.number > 1)
-				what |= AF_FOUND_CONCRETE;
-			break;
-		case DW_AT_ranges:
-			what |= AF_FOUND_CONCRETE;
-			af_form_skip(s->unit, b, a->form);
-			break;
-		case DW_AT_inline:
-			what |= AF_FOUND_INLINE;
-			af_form_skip(s->unit, b, a->form);
-			break;
-		case DW_AT_abstract_origin:
-		case DW_AT_specification:
-			origin = true;
-			/* fall through */
-		default:
-			af_form_skip(s->unit, b, a->form);
-		}
+	skip_attributes(s->unit, abbrev, b);
+	if (abbrev->has_ranges) {
+		what = AF_FOUND_CONCRETE;
+	} else if (abbrev->low_pc.attribute != UINT32_MAX) {
+		value_at(s, abbrev, &abbrev->low_pc, &own, &value);
+		/* 0 and 1 are what linkers leave of dropped code. */
+		if (value.form != DW_FORM_addr || value.number > 1)
+			what = AF_FOUND_CONCRETE;
 	}
+	if (abbrev->has_inline)
+		what |= AF_FOUND_INLINE;
 	if (!what)
 		return true;
-	if (name) {
-		uint32_t class = function_class(name);
-		if ((class & AF_FOUND_BODY) && abbrev->children) {
-			s->body = offset;
-			s->body_depth = depth;
-		}
-		return !class || add_found(s, offset, what | class);
+	const char *name = name_of(s, abbrev, &own);
+	if (!name)
+		return !abbrev->has_origin || add_found(s, offset, what | AF_FOUND_UNNAMED);
+	uint32_t class = function_class(name);
+	if ((class & AF_FOUND_BODY) && abbrev->children) {
+		s->body = offset;
+		s->body_depth = depth;
 	}
-	return !origin || add_found(s, offset, what | AF_FOUND_UNNAMED);
-}
-
-static const char *name_of(struct scanner *s, const struct af_abbrev *abbrev, struct af_bytes *b)
-{
-	const struct af_attribute *a = &s->unit->abbrevs->attributes.items[abbrev->first_attribute];
-	const char *name = NULL;
-	struct af_value value;
-
-	for (uint32_t i = 0; i < abbrev->n_attributes; i++, a++) {
-		if (a->name != DW_AT_name) {
-			af_form_skip(s->unit, b, a->form);
-			continue;
-		}
-		af_form_read(s->unit, b, a, &value);
-		name = af_value_string(s->unit, &value);
-	}
-	return name;
+	return !class || add_found(s, offset, what | class);
 }
 
 static bool at_type(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
@@ -200,6 +205,7 @@ static bool at_type(struct scanner *s, const struct af_abbrev *abbrev, uint32_t 
 	const char *name = name_of(s, abbrev, b);
 	uint32_t what;
 
+	skip_attributes(s->unit, abbrev, b);
 	if (!name)
 		return true;
 	if (name[0] == '{' && af_name_is_coroutine(name))
@@ -220,6 +226,7 @@ static bool at_variable(struct scanner *s, const struct af_abbrev *abbrev, uint3
 {
 	const char *name = name_of(s, abbrev, b);
 
+	skip_attributes(s->unit, abbrev, b);
 	if (!name || name[0] != '<' || !strstr(name, "Future>::{vtable}"))
 		return true;
 	uint32_t *kept = vector_push(&s->index->vtables);
@@ -235,6 +242,7 @@ static bool at_local(struct scanner *s, const struct af_abbrev *abbrev, uint32_t
 {
 	const char *name = name_of(s, abbrev, b);
 
+	skip_attributes(s->unit, abbrev, b);
 	if (!name || strcmp(name, "__awaitee"))
 		return true;
 	struct af_awaitee *awaitee = vector_push(&s->index->awaitees);
@@ -246,20 +254,14 @@ static bool at_local(struct scanner *s, const struct af_abbrev *abbrev, uint32_t
 
 static void at_inlined(struct scanner *s, const struct af_abbrev *abbrev, struct af_bytes *b)
 {
-	const struct af_attribute *a = &s->unit->abbrevs->attributes.items[abbrev->first_attribute];
 	struct af_value value;
-	struct af_bytes own = *b;
 
-	for (uint32_t i = 0; i < abbrev->n_attributes; i++, a++) {
-		if (a->name == DW_AT_abstract_origin) {
-			af_form_read(s->unit, &own, a, &value);
-			af_die_id id = af_value_reference(s->unit, &value);
-			uint32_t offset = (uint32_t)id;
-			if (id != AF_DIE_NONE && id >> 32 == s->index->file->number)
-				s->index->inlined[offset >> 5] |= (uint8_t)(1u << (offset >> 2 & 7));
-			break;
-		}
-		af_form_skip(s->unit, &own, a->form);
+	if (abbrev->name.attribute != UINT32_MAX) {
+		value_at(s, abbrev, &abbrev->name, b, &value);
+		af_die_id id = af_value_reference(s->unit, &value);
+		uint32_t offset = (uint32_t)id;
+		if (id != AF_DIE_NONE && id >> 32 == s->index->file->number)
+			s->index->inlined[offset >> 5] |= (uint8_t)(1u << (offset >> 2 & 7));
 	}
 	skip_attributes(s->unit, abbrev, b);
 }
@@ -270,6 +272,7 @@ static bool open_namespace(struct scanner *s, const struct af_abbrev *abbrev, ui
 	const char *name = name_of(s, abbrev, b);
 	size_t n = s->open.count;
 
+	skip_attributes(s->unit, abbrev, b);
 	if (!abbrev->children)
 		return true;
 	struct af_namespace *space = vector_push(&s->index->namespaces);

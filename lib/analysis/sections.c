@@ -48,7 +48,7 @@ static struct af_error *unpack(const char *name, unsigned int type, const uint8_
 		free(data);
 		return af_error_create("section %s: damaged or unknown compression", name);
 	}
-	*section = (struct af_section){data, size, data};
+	*section = (struct af_section){.data = data, .size = size, .owned = data};
 	return NULL;
 }
 
@@ -63,7 +63,7 @@ static struct af_error *load(const struct af_elf *file, const char *prefix, cons
 	snprintf(full, sizeof(full), ".%s_%s%s", prefix, name, suffix);
 	if (af_elf_section(file, full, &found)) {
 		if (!(found.header.sh_flags & SHF_COMPRESSED)) {
-			*section = (struct af_section){found.data, found.size, NULL};
+			*section = (struct af_section){.data = found.data, .size = found.size};
 			return NULL;
 		}
 		struct af_bytes b = af_bytes_make(found.data, found.size);

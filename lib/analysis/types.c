@@ -49,6 +49,36 @@ static uint64_t mix_string(uint64_t hash, const char *string)
 	return mix(hash, 0xff);
 }
 
+/* What the attributes of one DIE say of its place, in one go over them. */
+static uint64_t mix_attributes(uint64_t hash, const struct af_die *die)
+{
+	const struct af_abbrevs *table = die->unit->abbrevs;
+	const struct af_attribute *a = &table->attributes.items[die->abbrev->first_attribute];
+	struct af_bytes b = af_die_bytes(die);
+
+	for (uint32_t i = 0; i < die->abbrev->n_attributes; i++, a++) {
+		struct af_value value;
+		uint64_t number;
+		switch (a->name) {
+		case DW_AT_name:
+			af_form_read(die->unit, &b, a, &value);
+			hash = mix_string(hash, af_value_string(die->unit, &value));
+			break;
+		case DW_AT_data_member_location: case DW_AT_decl_line: case DW_AT_discr_value:
+			af_form_read(die->unit, &b, a, &value);
+			if (af_value_constant(&value, &number))
+				hash = mix(hash, number);
+			break;
+		default:
+			if (a->size >= 0)
+				af_bytes_skip(&b, (uint64_t)a->size);
+			else
+				af_form_skip(die->unit, &b, a->form);
+		}
+	}
+	return hash;
+}
+
 /* What a structure's own DIEs say, without what differs between units that agree: methods
    and the numbers of files and types. */
 static uint64_t fingerprint(const struct af_die *type)
@@ -56,26 +86,14 @@ static uint64_t fingerprint(const struct af_die *type)
 	struct af_walk walk;
 	struct af_die die;
 	unsigned int depth;
-	uint64_t hash = type->abbrev->tag, number;
+	uint64_t hash = type->abbrev->tag;
 
 	af_walk_start(&walk, type);
 	while (af_walk_next(&walk, &die, &depth)) {
-		switch (die.abbrev->tag) {
-		case DW_TAG_variant:
-			if (af_die_number(&die, DW_AT_discr_value, &number))
-				hash = mix(hash, number);
-			break;
-		case DW_TAG_member:
-			hash = mix_string(hash, af_die_string(&die, DW_AT_name));
-			if (af_die_number(&die, DW_AT_data_member_location, &number))
-				hash = mix(hash, number);
-			if (af_die_number(&die, DW_AT_decl_line, &number))
-				hash = mix(hash, number);
-			break;
-		case DW_TAG_subprogram:
+		if (die.abbrev->tag == DW_TAG_variant || die.abbrev->tag == DW_TAG_member)
+			hash = mix_attributes(hash, &die);
+		else if (die.abbrev->tag == DW_TAG_subprogram)
 			af_walk_skip_children(&walk);
-			break;
-		}
 	}
 	return hash;
 }
