@@ -133,8 +133,7 @@ static struct af_error *read_table(struct af_abbrevs *table, struct af_bytes *by
 			return error;
 	}
 	if (!table->dense)
-		qsort(table->items.items, table->items.count, sizeof(*table->items.items),
-		      compare_codes);
+		vector_sort(&table->items, compare_codes);
 	return NULL;
 }
 

@@ -146,7 +146,7 @@ void af_awaits_complete(struct af_builder *b)
 
 	if (!n)
 		return;
-	qsort(b->awaits.items, n, sizeof(*b->awaits.items), compare_bodies);
+	vector_sort(&b->awaits, compare_bodies);
 	for (size_t i = 0; i < b->futures.count && !b->failed; i++) {
 		const struct afm_future *future = &b->futures.items[i];
 		const struct afm_type *type = &b->types.items[future->type];

@@ -242,8 +242,9 @@ void af_executors_complete(struct af_builder *b)
 		else if (root->executor == AFM_X_ASYNC_TASK)
 			find_async_task(b, root, arguments);
 	}
-	qsort_r(b->layouts.items, b->layouts.count, sizeof(*b->layouts.items), compare_layouts,
-		&b->strings);
+	if (b->layouts.count)
+		qsort_r(b->layouts.items, b->layouts.count, sizeof(*b->layouts.items), compare_layouts,
+			&b->strings);
 }
 
 /* One vtable variable: an address, and a type that says whose it is. */
@@ -289,7 +290,7 @@ void af_vtables_collect(struct af_builder *b)
 				add_vtable(b, &die);
 		}
 	}
-	qsort(b->vtables.items, b->vtables.count, sizeof(*b->vtables.items), compare_vtables);
+	vector_sort(&b->vtables, compare_vtables);
 	size_t kept = 0;
 	for (size_t i = 0; i < b->vtables.count; i++)
 		if (!kept || b->vtables.items[i].address != b->vtables.items[kept - 1].address ||

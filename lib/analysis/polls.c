@@ -399,7 +399,7 @@ static void link_futures(struct af_builder *b)
 
 void af_polls_complete(struct af_builder *b)
 {
-	qsort(b->polls.items, b->polls.count, sizeof(*b->polls.items), compare_polls);
+	vector_sort(&b->polls, compare_polls);
 	join_polls(b);
 	if (b->failed)
 		return;

@@ -25,8 +25,9 @@ static void add_site(struct af_builder *b, uint32_t poll, const struct af_site_p
 	memcpy(site->original, plan->original, sizeof(site->original));
 	memcpy(b->code.items + b->code.count, plan->code, plan->code_length);
 	b->code.count += plan->code_length;
-	memcpy(b->fixups.items + b->fixups.count, plan->fixups,
-	       plan->n_fixups * sizeof(*plan->fixups));
+	if (plan->n_fixups)
+		memcpy(b->fixups.items + b->fixups.count, plan->fixups,
+		       plan->n_fixups * sizeof(*plan->fixups));
 	b->fixups.count += plan->n_fixups;
 	b->polls.items[poll].site = (uint32_t)b->sites.count - 1;
 }

@@ -43,6 +43,13 @@ static inline int af_vector_reserve(void **items, size_t count, size_t *capacity
 						  sizeof(*(v)->items))                 \
 		 : NULL)
 
+/* Sorts; an empty one has no items to hand to qsort. */
+#define vector_sort(v, compare)                                                        \
+	do {                                                                           \
+		if ((v)->count > 1)                                                    \
+			qsort((v)->items, (v)->count, sizeof(*(v)->items), (compare)); \
+	} while (0)
+
 #define vector_deinit(v)                                                               \
 	do {                                                                           \
 		free((v)->items);                                                      \
