@@ -19,18 +19,6 @@
 #include "analysis/build.h"
 #include "analysis/facts.h"
 
-static struct af_error *open_debug(struct af_builder *b)
-{
-	struct af_section sections[AF_SEC_COUNT];
-	struct af_file *file;
-
-	af_object_find_debug(b->object);
-	if (!af_object_has_debug(b->object))
-		return NULL;
-	struct af_error *error = af_object_sections(b->object, sections);
-	return error ? error : af_debuginfo_add(b->info, sections, &file);
-}
-
 static struct af_error *scan(struct af_builder *b, const struct af_analysis_options *options)
 {
 	size_t n = b->info->files.count;
@@ -109,7 +97,7 @@ struct af_error *af_analysis_build(const char *path, const struct af_analysis_op
 	else if (object.elf_class != ELFCLASS64 || !object.little_endian)
 		error = af_error_create("%s: not a 64-bit little-endian object", path);
 	if (!error)
-		error = open_debug(&b);
+		error = af_object_debuginfo(&object, &info);
 	if (!error)
 		error = scan(&b, options);
 	if (!error) {

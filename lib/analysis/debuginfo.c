@@ -24,6 +24,7 @@ static void file_destroy(struct af_file *file)
 		free(file->sections[i].owned);
 	vector_deinit(&file->units);
 	vector_deinit(&file->abbrevs);
+	vector_deinit(&file->package);
 	free(file);
 }
 
@@ -64,6 +65,28 @@ static void default_bases(struct af_unit *unit)
 	unit->stmt_list = UINT64_MAX;
 }
 
+/* In a .dwp, everything of a unit is counted from its own part of each section. */
+static void add_package(struct af_unit *unit, uint64_t *abbrev_offset)
+{
+	const struct af_package_row *rows = unit->file->package.items;
+	size_t low = 0, high = unit->file->package.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (rows[middle].info < unit->offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == unit->file->package.count || rows[low].info != unit->offset)
+		return;
+	*abbrev_offset += rows[low].offsets[AF_SEC_ABBREV];
+	unit->str_offsets_base += rows[low].offsets[AF_SEC_STR_OFFSETS];
+	unit->rnglists_base += rows[low].offsets[AF_SEC_RNGLISTS];
+	unit->loclists_base += rows[low].offsets[AF_SEC_LOCLISTS];
+	unit->loc_base = rows[low].offsets[AF_SEC_LOC];
+}
+
 static bool is_rust(const struct af_unit *unit)
 {
 	/* 0x9000: what rustc wrote before DW_LANG_Rust had a number. Units of dwz and the
@@ -88,6 +111,8 @@ static void read_bases(struct af_unit *unit, const struct af_die *die)
 		unit->loclists_base = number;
 	if (af_die_number(die, DW_AT_stmt_list, &number))
 		unit->stmt_list = number;
+	if (af_die_number(die, DW_AT_GNU_ranges_base, &number))
+		unit->ranges_base = number;
 	if (af_die_number(die, DW_AT_language, &number))
 		unit->language = (uint16_t)number;
 	if (af_die_number(die, DW_AT_GNU_dwo_id, &number))
@@ -99,7 +124,6 @@ static void read_bases(struct af_unit *unit, const struct af_die *die)
 static bool read_top(struct af_unit *unit)
 {
 	struct af_die die;
-	default_bases(unit);
 	const uint8_t *data = unit->file->sections[AF_SEC_INFO].data;
 	struct af_bytes b = af_bytes_make(data + unit->first_die, unit->end - unit->first_die);
 	uint64_t code = af_bytes_uleb(&b);
@@ -144,11 +168,13 @@ static bool read_header(struct af_unit *unit, struct af_bytes *b, bool types,
 	return !b->failed && (unit->address_size == 4 || unit->address_size == 8);
 }
 
-static struct af_error *read_units(struct af_file *file, bool types)
+struct af_error *af_file_read_units(struct af_file *file, bool types)
 {
 	const struct af_section *info = &file->sections[AF_SEC_INFO];
 	struct af_bytes b = af_bytes_make(info->data, info->size);
 
+	if (info->size > UINT32_MAX)
+		return af_error_create(".debug_info of more than 4 GiB is not supported");
 	while (af_bytes_left(&b) > 4) {
 		struct af_unit unit = {.file = file, .offset = (uint32_t)(b.pos - info->data)};
 		uint64_t length = af_bytes_u32(&b), abbrev_offset;
@@ -163,6 +189,8 @@ static struct af_error *read_units(struct af_file *file, bool types)
 		if (wide || !read_header(&unit, &header, types, &abbrev_offset))
 			continue;
 		unit.first_die = (uint32_t)(header.pos - info->data);
+		default_bases(&unit);
+		add_package(&unit, &abbrev_offset);
 
 		struct af_error *error = af_abbrevs_get(&unit, abbrev_offset, &unit.abbrevs);
 		if (error) {
@@ -179,16 +207,15 @@ static struct af_error *read_units(struct af_file *file, bool types)
 	return NULL;
 }
 
-struct af_error *af_debuginfo_add(struct af_debuginfo *info,
-				  const struct af_section sections[AF_SEC_COUNT],
-				  struct af_file **result)
+struct af_file *af_debuginfo_add(struct af_debuginfo *info,
+				 const struct af_section sections[AF_SEC_COUNT])
 {
 	struct af_file *file = calloc(1, sizeof(*file));
 	if (!file || !vector_push(&info->files)) {
 		free(file);
 		for (size_t i = 0; i < AF_SEC_COUNT; i++)
 			free(sections[i].owned);
-		return af_error_create("out of memory");
+		return NULL;
 	}
 	file->info = info;
 	file->number = (uint32_t)info->files.count - 1;
@@ -200,8 +227,5 @@ struct af_error *af_debuginfo_add(struct af_debuginfo *info,
 		section->terminated = last ? (size_t)(last + 1 - section->data) : 0;
 	}
 	info->files.items[file->number] = file;
-	*result = file;
-	if (file->sections[AF_SEC_INFO].size > UINT32_MAX)
-		return af_error_create(".debug_info of more than 4 GiB is not supported");
-	return read_units(file, false);
+	return file;
 }

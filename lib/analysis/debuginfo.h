@@ -91,13 +91,22 @@ struct af_unit {
 	uint64_t signature;	/* type units; skeletons: of their .dwo */
 	uint32_t type_offset;	/* type units: of the type, from the unit's start */
 	uint64_t str_offsets_base, addr_base, rnglists_base, loclists_base;
+	uint64_t loc_base;	/* .dwp of DWARF 4: its part of .debug_loc.dwo */
 	uint64_t low_pc;
 	uint64_t stmt_list;	/* UINT64_MAX: none */
+	uint64_t ranges_base;	/* DWARF 4, split: what DW_AT_ranges of the .dwo counts from */
 	const char *name, *comp_dir, *producer, *dwo_name;
+	const struct af_unit *skeleton;	/* in the object, for a unit of a .dwo or .dwp */
 	struct af_line_files *lines;	/* read when first asked for */
 };
 
 struct af_debuginfo;
+
+/* A unit of a .dwp: where its part of each section begins. */
+struct af_package_row {
+	uint32_t info;
+	uint32_t offsets[AF_SEC_COUNT];
+};
 
 struct af_file {
 	struct af_debuginfo *info;
@@ -106,6 +115,7 @@ struct af_file {
 	struct af_file *alternate; /* dwz: what DW_FORM_GNU_*_alt and *_sup refer to */
 	struct af_unit *last;		/* that af_file_unit found: neighbours ask for the same */
 	const struct af_section *addr;	/* .debug_addr of the object that a .dwo belongs to */
+	VECTOR(struct af_package_row) package; /* .dwp: by info */
 	VECTOR(struct af_unit) units;	/* by offset */
 	VECTOR(struct af_abbrevs *) abbrevs; /* by offset in .debug_abbrev */
 };
@@ -134,10 +144,11 @@ struct af_value {
 /* debuginfo.c: files and units. */
 void af_debuginfo_init(struct af_debuginfo *info);
 void af_debuginfo_deinit(struct af_debuginfo *info);
-/* Adds a file and reads its unit headers. Takes over what `sections` own. */
-struct af_error *af_debuginfo_add(struct af_debuginfo *info,
-				  const struct af_section sections[AF_SEC_COUNT],
-				  struct af_file **file) af_must_check;
+/* Adds a file without units. Takes over what `sections` own. NULL when memory is short. */
+struct af_file *af_debuginfo_add(struct af_debuginfo *info,
+				 const struct af_section sections[AF_SEC_COUNT]);
+/* Reads the headers of its units; `types`: the section is .debug_types. */
+struct af_error *af_file_read_units(struct af_file *file, bool types) af_must_check;
 /* The unit that holds `offset`, or NULL. */
 struct af_unit *af_file_unit(struct af_file *file, uint64_t offset);
 

@@ -175,10 +175,14 @@ static bool first_range(const struct af_die *die, const struct af_value *value, 
 	uint64_t base = unit->low_pc;
 
 	if (unit->version < 5) {
+		/* A .dwo of DWARF 4 leaves its ranges in the object. */
+		if (unit->skeleton)
+			file = unit->skeleton->file;
 		const struct af_section *s = &file->sections[AF_SEC_RANGES];
-		if (value->number >= s->size)
+		uint64_t at = value->number + (unit->skeleton ? unit->skeleton->ranges_base : 0);
+		if (at >= s->size)
 			return false;
-		struct af_bytes b = af_bytes_make(s->data + value->number, s->size - value->number);
+		struct af_bytes b = af_bytes_make(s->data + at, s->size - at);
 		for (;;) {
 			uint64_t from = af_bytes_fixed(&b, unit->address_size);
 			uint64_t to = af_bytes_fixed(&b, unit->address_size);

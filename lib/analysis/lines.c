@@ -106,6 +106,9 @@ static bool read_table(struct af_line_files *lines, const struct af_unit *unit,
 
 static bool read_header(struct af_line_files *lines, const struct af_unit *unit)
 {
+	/* A split unit counts files by the table of its skeleton. */
+	if (unit->skeleton)
+		unit = unit->skeleton;
 	const struct af_section *s = &unit->file->sections[AF_SEC_LINE];
 
 	if (unit->stmt_list >= s->size)
@@ -141,6 +144,7 @@ bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t
 		read_header(unit->lines, unit);	/* what was read of a broken one is kept */
 	}
 	const struct af_line_files *lines = unit->lines;
+	const char *comp_dir = unit->skeleton ? unit->skeleton->comp_dir : unit->comp_dir;
 	if (!lines->from_zero)
 		number--;	/* 0, "no file", becomes too large */
 	if (number >= lines->files.count || !lines->files.items[number].name)
@@ -152,9 +156,9 @@ bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t
 		directory = lines->directories.items[file->directory];
 	if (!directory || file->name[0] == '/')
 		directory = "";
-	if (directory[0] != '/' && directory != unit->comp_dir && file->name[0] != '/' &&
-	    unit->comp_dir)
-		root = unit->comp_dir;
+	if (directory[0] != '/' && directory != comp_dir && file->name[0] != '/' &&
+	    comp_dir)
+		root = comp_dir;
 	snprintf(path, size, "%s%s%s%s%s", root, *root ? "/" : "", directory,
 		 *directory ? "/" : "", file->name);
 	return true;

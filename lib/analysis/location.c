@@ -41,6 +41,52 @@ static unsigned int in_loc(const struct af_unit *unit, uint64_t offset, uint64_t
 	return 0;
 }
 
+/* GNU's split DWARF 4: entries of a kind, indices into .debug_addr, and 32-bit lengths. */
+static unsigned int in_split_loc(const struct af_unit *unit, uint64_t offset, uint64_t address)
+{
+	const struct af_section *s = &unit->file->sections[AF_SEC_LOC];
+	struct af_value index = {.form = DW_FORM_GNU_addr_index};
+	uint64_t base = unit->low_pc, from, to;
+
+	offset += unit->loc_base;
+	if (offset >= s->size)
+		return 0;
+	struct af_bytes b = af_bytes_make(s->data + offset, s->size - offset);
+	while (!b.failed) {
+		unsigned int kind = af_bytes_u8(&b);
+		if (kind == 1 || kind == 2 || kind == 3) {
+			index.number = af_bytes_uleb(&b);
+			if (!af_value_address(unit, &index, &from))
+				return 0;
+		}
+		switch (kind) {
+		case 1:		/* base address */
+			base = from;
+			continue;
+		case 2:		/* start, end */
+			index.number = af_bytes_uleb(&b);
+			if (!af_value_address(unit, &index, &to))
+				return 0;
+			break;
+		case 3:		/* start, length */
+			to = from + af_bytes_u32(&b);
+			break;
+		case 4:		/* two offsets */
+			from = base + af_bytes_u32(&b);
+			to = base + af_bytes_u32(&b);
+			break;
+		default:
+			return 0;
+		}
+		uint64_t size = af_bytes_u16(&b);
+		const uint8_t *code = b.pos;
+		af_bytes_skip(&b, size);
+		if (!b.failed && address >= from && address < to)
+			return plain_register(code, size);
+	}
+	return 0;
+}
+
 /* Reads the bounds of one entry of a DWARF 5 list; false where the list ends. */
 static bool read_bounds(const struct af_unit *unit, struct af_bytes *b, uint64_t *base,
 			uint64_t *from, uint64_t *to, bool *located)
@@ -133,6 +179,8 @@ unsigned int af_location_register(const struct af_die *die, uint64_t address)
 	case DW_FORM_sec_offset: case DW_FORM_data4: case DW_FORM_data8:
 		if (die->unit->version >= 5)
 			return in_loclists(die->unit, &value, address);
+		if (die->unit->skeleton)
+			return in_split_loc(die->unit, value.number, address);
 		return in_loc(die->unit, value.number, address);
 	default:
 		return 0;

@@ -158,6 +158,9 @@ void af_object_close(struct af_object *object)
 {
 	af_elf_close(&object->main);
 	af_elf_close(&object->debug);
+	for (size_t i = 0; i < object->others.count; i++)
+		af_elf_close(&object->others.items[i]);
+	vector_deinit(&object->others);
 }
 
 bool af_object_segment(const struct af_object *object, uint64_t address, GElf_Phdr *phdr)

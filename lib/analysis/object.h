@@ -26,6 +26,7 @@ struct af_elf {
 struct af_object {
 	struct af_elf main;
 	struct af_elf debug;	/* separate debug file, or all zero */
+	VECTOR(struct af_elf) others;	/* .dwo, .dwp and alternate files that were opened */
 	uint16_t machine, type;
 	uint8_t elf_class;
 	bool little_endian;
@@ -42,6 +43,10 @@ void af_object_find_debug(struct af_object *object);
 /* The debug sections, decompressed. Plain ones lie in the mapped file. */
 struct af_error *af_object_sections(const struct af_object *object,
 				    struct af_section sections[AF_SEC_COUNT]) af_must_check;
+/* Opens the object's debug info with all that belongs to it: .debug_types, the dwz alternate
+   file, .dwo files or the .dwp. What cannot be opened is left out. */
+struct af_error *af_object_debuginfo(struct af_object *object,
+				     struct af_debuginfo *info) af_must_check;
 /* The bytes of the file that are loaded at `address`, *size of them up to the segment's
    end; NULL if there are none. */
 const uint8_t *af_object_bytes(const struct af_object *object, uint64_t address, uint64_t *size);

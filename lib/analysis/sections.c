@@ -102,13 +102,19 @@ bool af_object_has_debug(const struct af_object *object)
 struct af_error *af_object_sections(const struct af_object *object,
 				    struct af_section sections[AF_SEC_COUNT])
 {
-	const struct af_elf *file = has_info(&object->main) ? &object->main : &object->debug;
+	return af_elf_debug_sections(has_info(&object->main) ? &object->main : &object->debug, "",
+				     sections);
+}
 
+struct af_error *af_elf_debug_sections(const struct af_elf *file, const char *suffix,
+				       struct af_section sections[AF_SEC_COUNT])
+{
 	memset(sections, 0, AF_SEC_COUNT * sizeof(*sections));
 	if (!file->elf)
 		return NULL;
 	for (int i = 0; i < AF_SEC_COUNT; i++) {
-		struct af_error *error = load(file, "debug", section_names[i], "", &sections[i]);
+		struct af_error *error = load(file, "debug", section_names[i], suffix,
+					      &sections[i]);
 		if (!error)
 			continue;
 		while (i--)
