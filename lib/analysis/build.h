@@ -22,6 +22,11 @@ struct af_await {
 	uint32_t file, line;
 };
 
+/* A namespace `{impl#N}`; `next` has the same path. */
+struct af_impl {
+	uint32_t file, space, next;
+};
+
 struct af_builder {
 	struct af_object *object;
 	struct af_debuginfo *info;
@@ -47,6 +52,9 @@ struct af_builder {
 	VECTOR(struct afm_layout) layouts;
 
 	VECTOR(struct af_await) awaits;	/* awaits.c */
+	VECTOR(struct af_impl) impls;	/* impls.c: these three */
+	struct af_map impl_heads;	/* hash of the path -> last in `impls` */
+	struct af_map impl_names;	/* hash of the path -> string in `scratch`, 0: unknown */
 	VECTOR(af_die_id) type_dies;	/* parallel to types: where each was read */
 	size_t n_detailed;		/* types before this index have their fields */
 	struct af_map die_types;	/* DIE -> type */
@@ -70,10 +78,15 @@ void af_name_qualify(struct af_builder *b, const struct af_die *die, struct af_t
 /* The path of a DIE's namespace alone ("a::b"), "" at the top. Appends. */
 void af_name_path(struct af_builder *b, const struct af_die *die, struct af_text *text);
 /* How people write a type's qualified name. Appends. */
-void af_name_display(const char *qualified, struct af_text *text);
+void af_name_display(struct af_builder *b, const char *qualified, struct af_text *text);
 /* String of the file that DW_AT_decl_file of this DIE means, and its line. */
 void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file,
 		   uint32_t *line);
+
+/* impls.c */
+/* What people call the impl block with this path ("a::{impl#0}"): "a::Sender" or "<a::Db as
+   a::Store>". NULL if it cannot be told. The string lives until the next call. */
+const char *af_impls_name(struct af_builder *b, const char *path, size_t length);
 
 /* types.c */
 /* The type at a DIE; AFM_NONE if it is none, or memory is short. Its fields come later. */

@@ -43,7 +43,7 @@ uint32_t af_futures_add(struct af_builder *b, uint32_t type, bool coroutine)
 		return known;
 	const char *name = af_strings_get(&b->strings, b->types.items[type].name);
 	uint32_t kind = coroutine ? kind_of(name) : AFM_F_HAND;
-	af_name_display(name, &shown);
+	af_name_display(b, name, &shown);
 	struct afm_future *future = builder_push(b, futures);
 	if (!future) {
 		af_text_deinit(&shown);

@@ -6,6 +6,7 @@
  *	a::leaf::{async_fn_env#0}<u32>			a::leaf<u32>
  *	a::main::{async_block_env#2}			a::main::{async_block#2}
  *	a::run::{async_fn#0}::{closure_env#1}		a::run::{closure#1}
+ *	a::{impl#3}::send::{async_fn_env#0}<u32>	a::Sender::send<u32>
  *	core::future::from_generator::GenFuture<X>	X
  *
  * and the same wherever they stand inside another type's arguments.
@@ -79,11 +80,34 @@ static size_t own_scope(const char *from, const char *end)
 	return 0;
 }
 
-static void display(const char *from, const char *end, struct af_text *text)
+/* "::{impl#3}" behind the path that began at `path`: writes what people call it in place of
+   what was written of the path. The length of the component, or 0. */
+static size_t impl_block(struct af_builder *b, const char *path, const char *from,
+			 const char *end, struct af_text *text, size_t path_out)
 {
+	const char *close, *name;
+
+	if (strncmp(from, "::{impl#", 8))
+		return 0;
+	close = strchr(from, '}');
+	if (!close || close >= end)
+		return 0;
+	name = af_impls_name(b, path, (size_t)(close + 1 - path));
+	if (!name)
+		return 0;
+	text->length = path_out;
+	af_text_add(text, name);
+	return (size_t)(close + 1 - from);
+}
+
+static void display(struct af_builder *b, const char *from, const char *end, struct af_text *text)
+{
+	const char *path = from;	/* where the current path began, here and in `text` */
+	size_t path_out = text->length;
+
 	while (from < end) {
 		/* Nothing begins in between: most of a name is copied in runs. */
-		size_t run = strcspn(from, ":_c");
+		size_t run = strcspn(from, ":_c<>(), &*;[]");
 		if (run > (size_t)(end - from))
 			run = (size_t)(end - from);
 		if (run) {
@@ -95,27 +119,39 @@ static void display(const char *from, const char *end, struct af_text *text)
 			const char *open = from + sizeof(gen_future) - 2;
 			const char *close = closing(open);
 			if (close && close < end) {
-				display(open + 1, close, text);
+				display(b, open + 1, close, text);
 				from = close + 1;
 				continue;
 			}
 		}
-		size_t skip = own_scope(from, end);
+		size_t skip = *from == ':' ? own_scope(from, end) : 0;
+		if (!skip && *from == ':')
+			skip = impl_block(b, path, from, end, text, path_out);
+		if (!skip && *from == '_' && !strncmp(from, "_env#", 5))
+			skip = 4;
 		if (skip) {
 			from += skip;
 			continue;
 		}
-		if (!strncmp(from, "_env#", 5)) {
-			from += 4;
-			continue;
+		af_text_append(text, from, 1);
+		if (!strchr(":_c", *from++)) {
+			path = from;
+			path_out = text->length;
 		}
-		af_text_append(text, from++, 1);
 	}
 }
 
-void af_name_display(const char *qualified, struct af_text *text)
+void af_name_display(struct af_builder *b, const char *qualified, struct af_text *text)
 {
-	display(qualified, qualified + strlen(qualified), text);
+	/* The string table moves while impl blocks are looked up. */
+	char *copy = strdup(qualified);
+	if (!copy) {
+		b->failed = true;
+		return;
+	}
+	display(b, copy, copy + strlen(copy), text);
+	b->failed |= text->failed;
+	free(copy);
 }
 
 void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file,

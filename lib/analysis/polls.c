@@ -228,7 +228,7 @@ static void add_poll(struct af_builder *b, const struct af_function *f, const st
 		.n_params = f->n_params > 255 ? 255 : (uint8_t)f->n_params,
 		.site = AFM_NONE, .root = AFM_NONE,
 	};
-	af_name_display(af_strings_get(&b->strings, b->types.items[type].name), &shown);
+	af_name_display(b, af_strings_get(&b->strings, b->types.items[type].name), &shown);
 	poll.name = af_strings_add(&b->strings, af_text_get(&shown));
 	af_text_deinit(&shown);
 	poll.symbol = af_strings_add(&b->strings, f->symbol);

@@ -119,6 +119,9 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->layouts);
 	vector_deinit(&b->type_dies);
 	vector_deinit(&b->awaits);
+	vector_deinit(&b->impls);
+	af_map_deinit(&b->impl_heads);
+	af_map_deinit(&b->impl_names);
 	af_strings_deinit(&b->strings);
 	af_strings_deinit(&b->scratch);
 	af_map_deinit(&b->die_types);
