@@ -13,15 +13,18 @@
 #include "analysis/analysis.h"
 #include "cli.h"
 #include "views/map.h"
+#include "views/sizes.h"
 
 struct arguments {
 	const char *object;
-	bool text;
+	bool text, json;	/* as asked for; neither: the usual */
+	bool sizes;
 	struct af_filter filter;
 };
 
 static const struct argp_option options[] = {
-	{"format", 'f', "FORMAT", 0, "json (default) or text", 0},
+	{"format", 'f', "FORMAT", 0, "json (the usual one) or text (of --sizes the usual one)", 0},
+	{"sizes", 's', NULL, 0, "the largest futures, and what each holds across each await", 0},
 	{"filter", 'F', "PATTERNS", 0,
 	 "only futures whose name or source path matches; !PATTERN excludes", 0},
 	{"generated-only", 'g', NULL, 0, "only what the compiler made of async code", 0},
@@ -38,6 +41,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (strcmp(arg, "json") && strcmp(arg, "text"))
 			argp_error(state, "--format is json or text, not %s", arg);
 		a->text = !strcmp(arg, "text");
+		a->json = !a->text;
+		return 0;
+	case 's':
+		a->sizes = true;
 		return 0;
 	case 'F':
 		why = af_filter_check(arg);
@@ -83,10 +90,19 @@ static void show_progress(void *arg, double fraction)
 
 static int print(const struct arguments *a, const struct af_futuremap *map)
 {
-	if (a->text)
+	struct af_error *error = NULL;
+
+	if (a->sizes)
+		error = af_sizes_print(map, &a->filter, a->json, stdout);
+	else if (a->text)
 		af_map_print_text(map, &a->filter, stdout);
 	else
 		af_map_print_json(map, &a->filter, stdout);
+	if (error) {
+		fprintf(stderr, "asyncflame: %s\n", error->message);
+		af_error_destroy(error);
+		return 125;
+	}
 	if (fflush(stdout) || ferror(stdout)) {
 		fprintf(stderr, "asyncflame: standard output: %s\n", strerror(errno));
 		return 125;

@@ -217,6 +217,20 @@ def test_text_names_the_await_points(ledger):
     assert re.search(r"^ +3 await at /.*\.rs:\d+  \S", result.stdout, re.M)
 
 
+def test_sizes_say_what_each_await_holds(ledger):
+    futures = {f["name"]: f for f in read_map(ledger)["futures"]}
+    sizes = read_map(ledger, "--sizes", "--format", "json")["futures"]
+    assert [f["size"] for f in sizes] == sorted((f["size"] for f in sizes), reverse=True)
+    assert {f["name"] for f in sizes} == set(futures)
+    for future in sizes:
+        for state in future["states"]:
+            assert sum(h["awaited"] for h in state["held"]) <= 1
+            for held in state["held"]:
+                assert held["offset"] + held["size"] <= future["size"]
+    text = run(ASYNCFLAME, "map", "--sizes", ledger).stdout
+    assert re.match(rf" +{sizes[0]['size']}  {re.escape(sizes[0]['name'])}  /", text)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
