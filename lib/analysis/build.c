@@ -75,6 +75,7 @@ static void second_pass(struct af_builder *b)
 	if (b->failed)
 		return;
 	af_futures_complete(b);
+	af_reach_mark(b);
 	af_executors_complete(b);
 	af_sites_plan(b);
 }

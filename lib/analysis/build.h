@@ -127,6 +127,10 @@ void af_executors_intern(struct af_builder *b);
 void af_executors_complete(struct af_builder *b);
 void af_vtables_collect(struct af_builder *b);
 
+/* reach.c */
+/* After af_futures_complete: AFM_TF_REACHES_FUTURE. */
+void af_reach_mark(struct af_builder *b);
+
 /* sites.c */
 void af_sites_plan(struct af_builder *b);
 
