@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The session: the one piece of memory that the host and its companion share. A memfd,
+ * made by the host before the companion is started and mapped MAP_SHARED by both: what a
+ * thread has committed there is the companion's to write out, however the host ends.
+ *
+ *   +--------------------+ 0
+ *   | struct af_session  | one page or more: who, what, how it goes
+ *   +--------------------+ chunks_offset
+ *   | chunk 0            | AF_CHUNK_SIZE each: struct af_chunk, then records
+ *   | ...                |
+ *   | chunk n_chunks - 1 |
+ *   +--------------------+
+ *
+ * A chunk is FREE (in the free list), ACTIVE (one thread writes into it) or FULL (its
+ * thread has left it; the companion's to drain). FREE -> ACTIVE -> FULL by the host's
+ * threads, FULL -> FREE by the companion, which zeroes the records first: a slot whose
+ * word0 is 0 has not been committed.
+ *
+ * Every field says who writes it. The companion treats what the host can write as
+ * hostile: it copies, then checks.
+ */
+#ifndef AF_SESSION_H
+#define AF_SESSION_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "record/rawtrace.h"
+
+#define AF_SESSION_MAGIC UINT64_C(0x31304e4f49534641) /* "AFSION01" */
+#define AF_CHUNK_SIZE (64u << 10)
+#define AF_CHUNKS 512u /* 32 MiB at most, touched only as used: free chunks are a stack */
+#define AF_PATH_MAX 4096
+
+enum af_chunk_state { AF_CHUNK_FREE = 0, AF_CHUNK_ACTIVE, AF_CHUNK_FULL };
+
+struct af_chunk {
+	_Atomic uint32_t state;	/* enum af_chunk_state */
+	_Atomic uint32_t next;	/* free list: index + 1 of the next free chunk, 0 = last */
+	uint32_t tid;		/* host: the writing thread */
+	uint32_t thread;	/* host: its number in this session */
+	uint32_t sequence;	/* host: 0, 1, ... per thread */
+	uint32_t filled;	/* host: bytes of records when it was left (FULL) */
+	uint64_t reserved;
+	char name[16];		/* host: the thread's name when it took the chunk */
+	uint64_t pad[2];
+};
+#define AF_CHUNK_RECORDS ((AF_CHUNK_SIZE - sizeof(struct af_chunk)) / sizeof(struct afr_record))
+
+enum af_map_state { AF_MAP_WANTED = 0, AF_MAP_READY, AF_MAP_NOTHING, AF_MAP_FAILED };
+enum af_host_state { AF_HOST_STARTING = 0, AF_HOST_RECORDING, AF_HOST_NOT_TRACING, AF_HOST_ENDING };
+enum af_companion_state { AF_COMPANION_NONE = 0, AF_COMPANION_DRAINING, AF_COMPANION_DONE };
+
+struct af_session {
+	uint64_t magic;			/* host */
+	uint32_t n_chunks, chunk_size;	/* host */
+	uint64_t chunks_offset;		/* host */
+	uint64_t size;			/* host: of the whole memfd */
+
+	/* Host, before the companion starts: */
+	uint32_t host_pid;
+	uint32_t quiet;
+	uint32_t generated_only;
+	uint32_t format_raw;		/* keep the raw trace as the output */
+	uint32_t wait_at_exit;		/* the host waits for DONE at its exit: no wrapper does */
+	uint32_t tick_source;		/* enum afr_tick_source */
+	uint64_t base_tsc, base_monotonic, base_realtime;
+	uint32_t build_id_size;
+	uint8_t build_id[32];		/* of the executable; size 0 if it has none */
+	char executable[AF_PATH_MAX];
+	char output[AF_PATH_MAX];	/* absolute; "" = chosen by the companion */
+	char filter[AF_PATH_MAX];
+	char run_directory[AF_PATH_MAX]; /* the wrapper's, or "" */
+	uint32_t main_program;		/* this is the program that the wrapper started */
+	uint32_t reserved0;
+
+	/* Companion, then the host reads: */
+	_Atomic uint32_t map_state;	/* enum af_map_state */
+	_Atomic uint32_t companion_state; /* enum af_companion_state; futex */
+	_Atomic uint32_t companion_pid;
+	uint32_t map_in_session;	/* no cache: map is at `map_offset` of map_fd's file */
+	char map_path[AF_PATH_MAX];	/* where the map lies if map_state is READY */
+	char message[512];		/* why there is none (NOTHING, FAILED) */
+
+	/* Host, while it runs: */
+	_Atomic uint32_t host_state;	/* enum af_host_state; futex */
+	_Atomic uint32_t threads;	/* numbers handed out so far */
+	_Atomic uint64_t load_bias;
+	struct afr_hooks hooks;		/* filled before RECORDING */
+
+	/* Both: */
+	_Atomic uint64_t free_list;	/* tag << 32 | index + 1 of the first free chunk */
+	_Atomic uint32_t full_count;	/* futex: chunks left so far */
+	_Atomic uint32_t freed_count;	/* futex: chunks drained so far */
+	_Atomic uint32_t host_waiters;	/* threads waiting for a free chunk */
+	_Atomic uint64_t dropped;	/* records lost for want of a chunk */
+};
+
+static inline struct af_chunk *af_session_chunk(struct af_session *s, uint32_t index)
+{
+	return (struct af_chunk *)((char *)s + s->chunks_offset + (uint64_t)index * AF_CHUNK_SIZE);
+}
+static inline struct afr_record *af_chunk_records(struct af_chunk *chunk)
+{
+	return (struct afr_record *)(chunk + 1);
+}
+
+_Static_assert(sizeof(struct af_chunk) == 64, "af_chunk");
+
+#endif
