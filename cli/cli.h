@@ -21,6 +21,8 @@ enum cli_status {
 
 int cmd_run(int argc, char **argv);
 int cmd_map(int argc, char **argv);
+int cmd_deps(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 /* What libasyncflame.so starts; no verb for people. */
 int cmd_companion(int argc, char **argv) __attribute__((weak));

@@ -231,6 +231,44 @@ def test_sizes_say_what_each_await_holds(ledger):
     assert re.match(rf" +{sizes[0]['size']}  {re.escape(sizes[0]['name'])}  /", text)
 
 
+def read_deps(path, *options):
+    result = run(ASYNCFLAME, "deps", *options, path)
+    assert result.returncode == 0, result.stderr
+    graph = json.loads(result.stdout)
+    names = {f["id"]: f["name"] for f in graph["futures"]}
+    return {(names[a["from"]], names.get(a["to"])) for a in graph["awaits"]}, set(names.values())
+
+
+@pytest.mark.parametrize("build", ["debug", "release", "debian-debug", "debian-release"])
+def test_deps_of_a_handler(build):
+    path = BUILD / "fixtures" / build / "shop"
+    if not path.exists():
+        pytest.skip("not built")
+    awaits, names = read_deps(path, "--root", "shop::handlers::checkout")
+    assert ("shop::handlers::checkout", "shop::handlers::ask") in awaits
+    assert "shop::handlers::sleep" not in names
+    # join! drives what it was given through types of tokio's, which a filter hides.
+    awaits, names = read_deps(path, "--filter", "shop")
+    assert ("shop::handlers::join", "shop::handlers::price_of") in awaits
+    assert all(name.startswith("shop::") for name in names)
+    dot = run(ASYNCFLAME, "deps", "--format", "dot", "--filter", "shop", path).stdout
+    assert dot.startswith("digraph") and dot.count("->") == len(
+        [a for a in json.loads(run(ASYNCFLAME, "deps", "--filter", "shop", path).stdout)["awaits"]]
+    )
+
+
+def test_doctor(ledger, tmp_path):
+    result = run(ASYNCFLAME, "doctor", ledger)
+    assert result.returncode == 0
+    assert "can be traced" in result.stdout
+    stripped = tmp_path / "stripped"
+    run("strip", "-o", stripped, ledger)
+    result = run(ASYNCFLAME, "doctor", stripped)
+    assert result.returncode == 1
+    assert "CARGO_PROFILE_RELEASE_DEBUG=full" in result.stdout
+    assert run(ASYNCFLAME, "doctor", "/bin/true").returncode == 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

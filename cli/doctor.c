@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * asyncflame doctor OBJECT: what would be traced, what not, why, and what mends it.
+ */
+#include <argp.h>
+#include <elf.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analysis/analysis.h"
+#include "cli.h"
+#include "patch/plan/site.h"
+#include "views/map.h"
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	const char **object = state->input;
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (*object)
+			argp_error(state, "one object, please");
+		*object = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which object?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* What hinders, before any debug info is read; NULL if nothing does. */
+static const char *hindrance(const struct af_object_facts *facts, const char **mend)
+{
+	*mend = NULL;
+	if (!facts->elf)
+		return "is not an ELF file";
+	if (facts->elf_class != ELFCLASS64 || facts->machine != EM_X86_64) {
+		*mend = "build it for x86_64";
+		return "is for another machine than x86_64";
+	}
+	if (facts->type == ET_EXEC || facts->static_pie) {
+		if (!facts->has_interp) {
+			*mend = "build without -C target-feature=+crt-static";
+			return "is a static program: no library can be loaded into it";
+		}
+	}
+	return NULL;
+}
+
+static const char *verdict_mend(uint32_t verdict, const char **problem)
+{
+	switch (verdict) {
+	case AFM_NO_ASYNC:
+		*problem = "holds no async Rust";
+		return NULL;
+	case AFM_STRIPPED:
+		*problem = "holds async Rust but no debug info";
+		return "CARGO_PROFILE_RELEASE_DEBUG=full CARGO_PROFILE_RELEASE_STRIP=none "
+		       "cargo build --release";
+	case AFM_LINE_TABLES_ONLY:
+		*problem = "holds async Rust but its debug info has lines only, no types";
+		return "CARGO_PROFILE_RELEASE_DEBUG=full cargo build --release";
+	default:
+		*problem = NULL;
+		return NULL;
+	}
+}
+
+static void print_futures(const struct af_futuremap *map)
+{
+	uint64_t n[4] = {0};	/* out of line, inlined only, not emitted, of all coroutines */
+
+	for (uint32_t i = 0; i < map->header->futures.count; i++) {
+		uint32_t flags = af_futuremap_futures(map, i)->flags;
+		n[flags & AFM_UF_OUT_OF_LINE ? 0 : flags & AFM_UF_INLINED ? 1 : 2]++;
+	}
+	printf("futures: %" PRIu64 "\n", map->header->futures.count);
+	printf("  %6" PRIu64 "  have a poll function of their own: every poll is seen\n", n[0]);
+	printf("  %6" PRIu64 "  are polled in inlined code only: seen through the task's state\n",
+	       n[1]);
+	printf("  %6" PRIu64 "  are not polled by any code that was kept\n", n[2]);
+}
+
+static void print_polls(const struct af_futuremap *map)
+{
+	uint64_t refused[AF_REFUSAL_COUNT] = {0}, hooked = 0, shared = 0;
+
+	for (uint32_t i = 0; i < map->header->polls.count; i++) {
+		const struct afm_poll *poll = af_futuremap_polls(map, i);
+		shared += (poll->flags & AFM_PF_AMBIGUOUS) != 0;
+		if (poll->site != AFM_NONE)
+			hooked++;
+		else
+			refused[poll->refusal < AF_REFUSAL_COUNT ? poll->refusal : 0]++;
+	}
+	printf("poll functions: %" PRIu64 ", %" PRIu64 " of them entries of tasks\n",
+	       map->header->polls.count, map->header->roots.count);
+	printf("  %6" PRIu64 "  can be hooked\n", hooked);
+	for (int i = 0; i < AF_REFUSAL_COUNT; i++)
+		if (refused[i])
+			printf("  %6" PRIu64 "  cannot: %s\n", refused[i], af_refusal_text(i));
+	if (shared)
+		printf("  %6" PRIu64 "  are shared by several functions: named after one of them\n",
+		       shared);
+}
+
+static int report(const char *object, const struct af_futuremap *map)
+{
+	const char *problem, *mend = verdict_mend(map->header->verdict, &problem);
+
+	if (problem) {
+		printf("%s: %s\n", object, problem);
+		if (mend)
+			printf("mend: %s\n", mend);
+		return 1;
+	}
+	printf("%s: can be traced\n", object);
+	print_futures(map);
+	print_polls(map);
+	return 0;
+}
+
+int cmd_doctor(int argc, char **argv)
+{
+	static const struct argp argp = {
+		NULL, parse, "OBJECT",
+		"Says what of OBJECT would be traced, what not, why, and what mends it. "
+		"Exit status 0: can be traced, 1: cannot.",
+		NULL, NULL, NULL,
+	};
+	struct af_object_facts facts;
+	struct af_futuremap map;
+	const char *object = NULL, *mend;
+	void *data;
+
+	argp_err_exit_status = CLI_FAILED;
+	argv[0] = (char[]){"asyncflame doctor"};
+	argp_parse(&argp, argc, argv, 0, NULL, &object);
+	struct af_error *error = af_analysis_facts(object, &facts);
+	if (error)
+		return cli_fail(CLI_FAILED, error);
+	const char *why = hindrance(&facts, &mend);
+	if (why) {
+		printf("%s: %s\n", object, why);
+		if (mend)
+			printf("mend: %s\n", mend);
+		return 1;
+	}
+	error = af_analysis_build(object, NULL, &data, &map.size);
+	if (error)
+		return cli_fail(CLI_FAILED, error);
+	map.header = data;
+	int status = report(object, &map);
+	free(data);
+	return status;
+}
