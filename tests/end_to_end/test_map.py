@@ -2,6 +2,7 @@
 """The future map against independent readings of the same files: the symbol table and
 llvm-dwarfdump. Nothing may be missed, nothing may be extra."""
 
+import functools
 import json
 import os
 import re
@@ -24,6 +25,7 @@ def run(*args, **kwargs):
     return subprocess.run(args, capture_output=True, text=True, check=False, **kwargs)
 
 
+@functools.lru_cache(maxsize=None)
 def read_map(path, *options):
     result = run(ASYNCFLAME, "map", *options, path)
     assert result.returncode == 0, result.stderr
@@ -52,15 +54,16 @@ def fixture(request):
     return request.param
 
 
+def polls_of_symbols(path):
+    # v0 symbols print a hash behind a crate's name, legacy ones behind the whole.
+    pattern = r"core(\[[0-9a-f]+\])?::future::future::Future>::poll(::h[0-9a-f]{16})?$"
+    return {address for address, name in symbols(path) if re.search(pattern, name)}
+
+
 def test_polls_are_those_of_the_symbol_table(fixture):
     """Every `<X as Future>::poll` out of line, and nothing else."""
     polls = read_map(fixture)["polls"]
-    expected = {
-        address
-        for address, name in symbols(fixture)
-        if re.search(r"core::future::future::Future>::poll(::h[0-9a-f]{16})?$", name)
-    }
-    assert addresses(polls, "hand-written", "generator") == expected
+    assert addresses(polls, "hand-written", "generator") == polls_of_symbols(fixture)
 
 
 def test_roots_are_those_of_the_symbol_table(fixture):
@@ -313,6 +316,66 @@ def test_other_places_and_packings_give_the_same_map(ledger, tmp_path):
         other = read_map(path)
         for key in ("futures", "polls", "vtables", "layouts", "verdict"):
             assert other[key] == plain[key], name
+
+
+# How debug info differs, with a compiler alone: the ledger on std.
+SOURCE = BUILD.parent / "fixtures" / "src" / "ledger" / "own.rs"
+RUSTC = [
+    rustc
+    for rustc in dict.fromkeys([shutil.which("rustc"), "/usr/bin/rustc"])
+    if rustc and os.path.exists(rustc)
+]
+OPTIONS = {
+    "debug": [],
+    "packed": ["-Csplit-debuginfo=packed"],
+    "unpacked": ["-Csplit-debuginfo=unpacked"],
+    "dwarf 5": ["-Zdwarf-version=5"],
+    "dwarf 5 packed": ["-Zdwarf-version=5", "-Csplit-debuginfo=packed"],
+    "v0": ["-Csymbol-mangling-version=v0"],
+    "optimised": ["-Copt-level=3"],
+    "optimised packed": ["-Copt-level=3", "-Csplit-debuginfo=packed"],
+    "optimised dwarf 5": ["-Copt-level=3", "-Zdwarf-version=5"],
+    "small": ["-Copt-level=s"],
+    "fat LTO": ["-Copt-level=3", "-Clto=fat", "-Ccodegen-units=1", "-Cpanic=abort"],
+    "thin LTO": ["-Copt-level=3", "-Clto=thin"],
+}
+
+
+def compile_ledger(rustc, directory, *options):
+    target = directory / "own"
+    env = dict(os.environ, RUSTC_BOOTSTRAP="1")
+    # Outside a cargo project and its rust-toolchain; unpacked .dwo files stay where made.
+    result = run(
+        rustc, "--edition=2021", "-g", "-Zunstable-options", "--out-dir", directory,
+        "--crate-name=own", *options, SOURCE, env=env, cwd=directory,
+    )  # fmt: skip
+    if result.returncode:
+        pytest.skip(result.stderr.splitlines()[0])
+    return target
+
+
+@pytest.mark.parametrize("rustc", RUSTC)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_every_kind_of_debug_info(rustc, options, tmp_path):
+    path = compile_ledger(rustc, tmp_path, *options)
+    result = read_map(path)
+    assert result["verdict"] == "futures"
+    assert addresses(result["polls"], "hand-written", "generator") == polls_of_symbols(path)
+    states = {f["name"]: len(f["states"]) for f in result["futures"] if f["state"]}
+    assert len(states) > 5 and max(states.values()) > 10
+    for future in result["futures"]:
+        assert future["out_of_line"] == bool(future["polls"])
+        if future["state"]:
+            assert future["line"] and future["file"], future["name"]
+    if "-Copt-level=3" in options:
+        known = [p for p in result["polls"] if p["self_register"]]
+        assert known, "debug info of optimised code says where self is"
+
+
+@pytest.mark.parametrize("rustc", RUSTC)
+def test_line_tables_only_is_told(rustc, tmp_path):
+    path = compile_ledger(rustc, tmp_path, "-Cdebuginfo=1", "-Copt-level=3")
+    assert read_map(path)["verdict"] == "line-tables-only"
 
 
 def test_stripped_is_told(ledger, tmp_path):
