@@ -5,6 +5,7 @@ llvm-dwarfdump. Nothing may be missed, nothing may be extra."""
 import functools
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -376,6 +377,42 @@ def test_every_kind_of_debug_info(rustc, options, tmp_path):
 def test_line_tables_only_is_told(rustc, tmp_path):
     path = compile_ledger(rustc, tmp_path, "-Cdebuginfo=1", "-Copt-level=3")
     assert read_map(path)["verdict"] == "line-tables-only"
+
+
+def sections(path):
+    """(offset, size) of what the analysis reads."""
+    for line in run("readelf", "-SW", path).stdout.splitlines():
+        match = re.match(r" *\[ *\d+\] (\S+) +\S+ +[0-9a-f]+ ([0-9a-f]+) ([0-9a-f]+)", line)
+        if match and re.match(r"\.debug_|\.symtab|\.eh_frame_hdr|\.text", match[1]):
+            yield int(match[2], 16), int(match[3], 16)
+
+
+@pytest.mark.parametrize("build", ["release", "debian-debug"])
+def test_damaged_objects_are_an_error_or_a_map(build, tmp_path):
+    """Cut off and flipped bytes in headers, sections' places and debug info."""
+    path = BUILD / "fixtures" / build / "ledger-own"
+    if not path.exists():
+        pytest.skip("not built")
+    whole = path.read_bytes()
+    places = list(sections(path))
+    target = tmp_path / "damaged"
+    for seed in range(int(os.environ.get("ASYNCFLAME_DAMAGED", 60))):
+        chance = random.Random(seed)
+        data = bytearray(whole)
+        if seed % 10 == 0:
+            del data[chance.randrange(len(data)) :]
+        for _ in range(chance.choice([1, 10, 1000]) if data else 0):
+            start, size = chance.choice(places + [(0, 64), (len(whole) - 2000, 2000)])
+            at = start + chance.randrange(size)
+            if at < len(data):
+                data[at] = chance.choice([0, 0xFF, 0x7F, data[at] ^ 1 << chance.randrange(8)])
+        target.write_bytes(data)
+        result = run(ASYNCFLAME, "map", target, timeout=20, errors="replace")
+        assert result.returncode in (0, 125), (seed, result.returncode)
+        if result.returncode == 0:
+            json.loads(result.stdout)
+        else:
+            assert result.stderr.startswith("asyncflame: "), seed
 
 
 def test_stripped_is_told(ledger, tmp_path):
