@@ -25,7 +25,7 @@ int cmd_deps(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 /* What libasyncflame.so starts; no verb for people. */
-int cmd_companion(int argc, char **argv) __attribute__((weak));
+int cmd_companion(int argc, char **argv);
 
 /* One line on stderr, with "asyncflame: " before it. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * asyncflame companion SESSION REPORT ANSWER: what libasyncflame.so starts beside its
+ * host (lib/preload/companion.h). The arguments are descriptors: the session's memory,
+ * the wrapper's report file (-1 without a wrapper), and the pipe on which the host waits
+ * for the map.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "analysis/analysis.h"
+#include "cli.h"
+#include "record/writer.h"
+#include "views/chrome.h"
+#include "views/summary.h"
+
+struct companion {
+	struct af_session *session;
+	int report, answer, pidfd;
+	struct af_futuremap map;
+	void *built;		/* the map's bytes, where they are ours */
+	char output[PATH_MAX];
+	char raw[PATH_MAX];
+};
+
+static bool adopt(struct companion *c, int session_fd)
+{
+	struct stat st;
+	if (fstat(session_fd, &st) < 0 || st.st_size < (off_t)sizeof(struct af_session))
+		return false;
+	struct af_session *s = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, session_fd, 0);
+	if (s == MAP_FAILED)
+		return false;
+	c->session = s;
+	return s->magic == AF_SESSION_MAGIC && s->size == (uint64_t)st.st_size &&
+	       s->chunk_size == AF_CHUNK_SIZE && s->n_chunks == AF_CHUNKS &&
+	       s->chunks_offset + (uint64_t)s->n_chunks * s->chunk_size == s->size;
+}
+
+/* Nothing of the host's but stderr, so that none of its pipes stays open; none of the
+   signals that are meant for it. */
+static void detach(struct companion *c, int session_fd)
+{
+	static const int ignored[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGPIPE, SIGTSTP,
+				      SIGTTOU, SIGUSR1, SIGUSR2};
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal(ignored[i], SIG_IGN);
+	int null = open("/dev/null", O_RDWR);
+	dup2(null, 0);
+	dup2(null, 1);
+	if (fcntl(2, F_GETFD) < 0)
+		dup2(null, 2);
+	for (int fd = 3; fd < 1024; fd++)
+		if (fd != session_fd && fd != c->report && fd != c->answer)
+			close(fd);
+	/* Beyond what a host without rlimits could have: */
+	syscall(SYS_close_range, 1024, UINT_MAX, 0);
+	c->pidfd = (int)syscall(SYS_pidfd_open, c->session->host_pid, 0);
+}
+
+static void report(struct companion *c, const char *what, const char *text)
+{
+	if (c->report >= 0)
+		dprintf(c->report, "%s %s\n", what, text);
+}
+
+static void wake(_Atomic uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* --- the map ------------------------------------------------------------------------- */
+
+/* Where the cache cannot be used the host reads the map through our descriptor. */
+static bool publish_in_memory(struct companion *c, size_t size)
+{
+	int fd = memfd_create("asyncflame-map", MFD_CLOEXEC);
+	if (fd < 0 || write(fd, c->built, size) != (ssize_t)size)
+		return false;
+	snprintf(c->session->map_path, AF_PATH_MAX, "/proc/%d/fd/%d", getpid(), fd);
+	return true;
+}
+
+static bool publish_in_cache(struct companion *c)
+{
+	char name[2 * AFM_BUILD_ID_MAX + 16], directory[AF_PATH_MAX], link[64];
+	int fd = af_cache_open_dir(false, NULL);
+	if (fd < 0)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, directory, sizeof(directory) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	directory[n] = '\0';
+	const struct afm_header *header = c->map.header;
+	af_cache_name(name, sizeof(name), header->build_id, header->build_id_size);
+	return snprintf(c->session->map_path, AF_PATH_MAX, "%s/%s", directory, name) < AF_PATH_MAX;
+}
+
+static struct af_error *get_map(struct companion *c)
+{
+	struct af_session *s = c->session;
+	if (s->build_id_size && !af_cache_load(&c->map, s->build_id, s->build_id_size))
+		return publish_in_cache(c) ? NULL : af_error_create("the cache went away");
+	size_t size;
+	char exe[64];
+	/* Through /proc: right even if the file was replaced or removed since. */
+	snprintf(exe, sizeof(exe), "/proc/%u/exe", s->host_pid);
+	bool readable = access(s->executable, R_OK) == 0;
+	struct af_error *error = af_analysis_build(readable ? s->executable : exe, NULL, &c->built, &size);
+	if (error)
+		return error;
+	c->map = (struct af_futuremap){c->built, size};
+	if (!af_cache_store(c->built, size) && publish_in_cache(c))
+		return NULL;
+	return publish_in_memory(c, size) ? NULL : af_error_create("no memory for the map");
+}
+
+static const char *verdict_text(uint32_t verdict)
+{
+	switch (verdict) {
+	case AFM_STRIPPED:
+		return "async Rust without debug info; build with CARGO_PROFILE_RELEASE_DEBUG=full "
+		       "(or [profile.release] debug = \"full\", strip = false)";
+	case AFM_LINE_TABLES_ONLY:
+		return "async Rust with line tables only; build with CARGO_PROFILE_RELEASE_DEBUG=full "
+		       "(or [profile.release] debug = \"full\")";
+	default:
+		return "";
+	}
+}
+
+/* Answers the host. True if there is something to trace. */
+static bool settle_map(struct companion *c)
+{
+	struct af_session *s = c->session;
+	struct af_error *error = get_map(c);
+	enum af_map_state state = AF_MAP_READY;
+	if (error) {
+		state = AF_MAP_FAILED;
+		snprintf(s->message, sizeof(s->message), "%s", error->message);
+		af_error_destroy(error);
+	} else if (c->map.header->verdict != AFM_FUTURES) {
+		state = AF_MAP_NOTHING;
+		snprintf(s->message, sizeof(s->message), "%s", verdict_text(c->map.header->verdict));
+	}
+	atomic_store(&s->map_state, state);
+	(void)!write(c->answer, "", 1);
+	close(c->answer);
+	if (state == AF_MAP_READY)
+		return true;
+	if (s->message[0] && s->main_program && !s->quiet)
+		cli_say("%s is not traced: %s", s->executable, s->message);
+	report(c, state == AF_MAP_FAILED ? "failed" : "nothing",
+	       s->message[0] ? s->message : "no async code");
+	return false;
+}
+
+/* --- where the trace goes ------------------------------------------------------------ */
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+/* DIR/NAME.trace.json, in the directory in which the host runs. */
+static void default_output(struct companion *c)
+{
+	struct af_session *s = c->session;
+	char link[64], directory[PATH_MAX];
+	snprintf(link, sizeof(link), "/proc/%u/cwd", s->host_pid);
+	ssize_t n = readlink(link, directory, sizeof(directory) - 1);
+	directory[n > 0 ? n : 0] = '\0';
+	snprintf(s->output, AF_PATH_MAX, "%.3000s/%.255s.trace.%s", directory,
+		 base_name(s->executable), s->format_raw ? "raw" : "json");
+}
+
+/* out.json -> out.PROGRAM-PID.json: for every process but the one that was asked for. */
+static void own_output(struct companion *c)
+{
+	struct af_session *s = c->session;
+	char stem[PATH_MAX];
+	snprintf(stem, sizeof(stem), "%.3500s", s->output);
+	char *dot = strrchr(stem, '.');
+	if (dot && (strchr(dot, '/') || dot == base_name(stem)))
+		dot = NULL;
+	if (dot)
+		*dot = '\0';
+	snprintf(c->output, sizeof(c->output), "%.3500s.%.255s-%u%s%s", stem,
+		 base_name(s->executable), s->host_pid, dot ? "." : "", dot ? dot + 1 : "");
+}
+
+static int try_raw(struct companion *c)
+{
+	if (c->session->format_raw)
+		snprintf(c->raw, sizeof(c->raw), "%s", c->output);
+	else
+		snprintf(c->raw, sizeof(c->raw), "%.4000s.recording", c->output);
+	int fd = open(c->raw, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB)) { /* another process records into it */
+		close(fd);
+		errno = EEXIST;
+		return -1;
+	}
+	if (fd >= 0 && ftruncate(fd, 0)) {
+		/* a pipe or a device: written as it is */
+	}
+	return fd;
+}
+
+static int open_raw(struct companion *c)
+{
+	struct af_session *s = c->session;
+	s->output[AF_PATH_MAX - 1] = '\0';
+	if (!s->output[0])
+		default_output(c);
+	if (s->main_program)
+		snprintf(c->output, sizeof(c->output), "%s", s->output);
+	else
+		own_output(c);
+	int fd = try_raw(c);
+	if (fd < 0 && errno == EEXIST) {
+		own_output(c);
+		fd = try_raw(c);
+	}
+	return fd;
+}
+
+/* --- recording ----------------------------------------------------------------------- */
+
+static bool host_gone(const struct companion *c)
+{
+	struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
+	if (c->pidfd >= 0)
+		return poll(&p, 1, 0) > 0;
+	return kill((pid_t)c->session->host_pid, 0) < 0 && errno == ESRCH;
+}
+
+/* The host has become another program: its session is no longer mapped. */
+static bool host_has_left(const struct companion *c)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%u/maps", c->session->host_pid);
+	FILE *maps = fopen(path, "re");
+	if (!maps)
+		return false;
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false, any = false;
+	while (!found && getline(&line, &size, maps) > 0) {
+		any = true;
+		found = strstr(line, "memfd:asyncflame-session") != NULL;
+	}
+	free(line);
+	fclose(maps);
+	return any && !found;
+}
+
+static uint64_t milliseconds(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
+{
+	struct af_session *s = c->session;
+	uint64_t looked = milliseconds();
+	enum afr_end_reason reason = AFR_END_GONE;
+	for (;;) {
+		uint32_t seen = atomic_load(&s->full_count);
+		bool gone = host_gone(c);
+		uint32_t state = atomic_load(&s->host_state);
+		if (state == AF_HOST_ENDING)
+			reason = AFR_END_EXIT;
+		if (gone || (state == AF_HOST_ENDING && s->wait_at_exit))
+			break;
+		uint64_t now = milliseconds();
+		bool look = now - looked >= 500;
+		if (look) {
+			looked = now;
+			if (state == AF_HOST_RECORDING && host_has_left(c))
+				break;
+		}
+		if (!af_writer_drain(writer, look ? AF_DRAIN_GONE : AF_DRAIN_FULL)) {
+			struct timespec step = {.tv_nsec = 20000000};
+			syscall(SYS_futex, &s->full_count, FUTEX_WAIT, seen, &step, NULL, 0);
+		}
+	}
+	af_writer_drain(writer, AF_DRAIN_ALL);
+	return reason;
+}
+
+static struct af_error *make_trace(struct companion *c, struct af_summary *summary)
+{
+	struct af_trace *trace;
+	struct af_error *error = af_trace_open(&trace, c->raw);
+	if (error)
+		return error;
+	if (c->session->format_raw)
+		error = af_summary_collect(summary, trace);
+	else
+		error = af_chrome_write(trace, c->output, summary);
+	af_trace_close(trace);
+	return error;
+}
+
+static void finish(struct companion *c, struct af_writer *writer, enum afr_end_reason reason)
+{
+	struct af_summary summary = {0};
+	char text[PATH_MAX + 64];
+	struct af_error *error = af_writer_finish(writer, reason);
+	if (error)
+		cli_say("%s; what was recorded is kept in %s", error->message, c->raw);
+	af_error_destroy(error);
+	error = make_trace(c, &summary);
+	if (error) {
+		cli_say("%s", error->message);
+		cli_say("the recording is kept in %s; make a trace of it with: asyncflame convert %s",
+			c->raw, c->raw);
+		report(c, "failed", error->message);
+		af_error_destroy(error);
+		return;
+	}
+	if (!c->session->format_raw)
+		unlink(c->raw);
+	if (!c->session->quiet)
+		af_summary_print(&summary, stderr, cli_colour(), c->output);
+	snprintf(text, sizeof(text), "%s %llu", c->output, (unsigned long long)summary.walk.spans);
+	report(c, "traced", text);
+}
+
+static void trace_host(struct companion *c)
+{
+	struct af_writer writer;
+	int fd = open_raw(c);
+	if (fd < 0) {
+		char text[PATH_MAX + 128];
+		snprintf(text, sizeof(text), "cannot write %s: %s", c->raw, strerror(errno));
+		cli_say("%s", text);
+		report(c, "failed", text);
+		return;
+	}
+	struct af_error *error = af_writer_init(&writer, fd, c->session, c->map.header, c->map.size);
+	if (error) {
+		cli_say("%s", error->message);
+		report(c, "failed", error->message);
+		af_error_destroy(error);
+	} else {
+		finish(c, &writer, record(c, &writer));
+	}
+	af_writer_deinit(&writer);
+}
+
+int cmd_companion(int argc, char **argv)
+{
+	if (argc != 4) {
+		cli_say("companion is started by libasyncflame.so, not by hand");
+		return CLI_FAILED;
+	}
+	int session_fd = atoi(argv[1]);
+	struct companion c = {.report = atoi(argv[2]), .answer = atoi(argv[3])};
+	if (!adopt(&c, session_fd)) {
+		cli_say("companion: the session is damaged");
+		return CLI_FAILED;
+	}
+	detach(&c, session_fd);
+	struct af_session *s = c.session;
+	atomic_store(&s->companion_state, AF_COMPANION_DRAINING);
+	atomic_store(&s->companion_pid, (uint32_t)getpid());
+	(void)!chdir("/");
+	if (settle_map(&c))
+		trace_host(&c);
+	atomic_store(&s->companion_state, AF_COMPANION_DONE);
+	wake(&s->companion_state);
+	return 0;
+}

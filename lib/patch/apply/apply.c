@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sites -> patched text.
+ *
+ * Near the text one block of executable memory is made:
+ *
+ *   +0     addresses of the stubs (they lie in our library, too far for a displacement)
+ *   +64    cells, 16-aligned, one per function:
+ *              mov r10, hook              49 ba imm64
+ *              jmp [rip + stub]           ff 25 disp32
+ *              displaced prologue, then jmp back
+ *
+ * Each function's entry becomes `jmp cell`. The cells hold no call, so no return address
+ * lies there, and what unwinds through the function needs to know only the stubs.
+ */
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "patch/apply/apply.h"
+#include "patch/plan/site.h"
+#include "record/thread.h"
+
+#define CELLS_AT 64
+#define CELL_HEAD 16
+#define STUBS 3
+
+struct patcher {
+	const struct af_futuremap *map;
+	const struct af_object_place *place;
+	struct afr_hooks *hooks;
+	struct af_hook *table;	/* one per poll that is to be hooked */
+	uint8_t *image;		/* of the block, before it is put into place */
+	uint64_t block;		/* its address */
+	uint64_t block_size;
+	uint32_t *polls;	/* poll index of each hook */
+	uint32_t count;
+};
+
+static void *map_memory(uint64_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+static uint64_t align_up(uint64_t value, uint64_t to)
+{
+	return (value + to - 1) & ~(to - 1);
+}
+
+static void refuse(struct afr_hooks *hooks, uint32_t reason)
+{
+	hooks->refused[reason < 64 ? reason : 63]++;
+}
+
+static bool generated(const struct afm_poll *poll)
+{
+	return poll->kind != AFM_P_HAND;
+}
+
+/* What is to be patched, and how large the block gets. */
+static void select_polls(struct patcher *p, const struct af_filter *filter, uint32_t first)
+{
+	uint32_t n = p->map->header->polls.count;
+	p->block_size = CELLS_AT;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct afm_poll *poll = af_futuremap_polls(p->map, i);
+		enum af_refusal refusal = AF_REFUSAL_NONE;
+		if (!af_filter_wants(filter, af_futuremap_string(p->map, poll->name),
+				     af_futuremap_string(p->map, poll->file), generated(poll)))
+			refusal = AF_REFUSAL_FILTERED;
+		else if (poll->site == AFM_NONE)
+			refusal = poll->refusal;
+		else if (poll->n_params > 6)
+			refusal = AF_REFUSAL_STACK_ARGUMENTS;
+		else if (first + i >= AFR_FUNCTIONS_MAX - 1)
+			refusal = AF_REFUSAL_TOO_MANY;
+		if (refusal) {
+			refuse(p->hooks, refusal);
+			continue;
+		}
+		p->polls[p->count++] = i;
+		p->block_size += align_up(CELL_HEAD + af_futuremap_sites(p->map, poll->site)->code_length, 16);
+	}
+	p->block_size = align_up(p->block_size, 4096);
+}
+
+static bool put_displacement(uint8_t *field, uint64_t from, uint64_t target)
+{
+	int64_t displacement = (int64_t)(target - from);
+	if (displacement != (int32_t)displacement)
+		return false;
+	int32_t value = (int32_t)displacement;
+	memcpy(field, &value, sizeof(value));
+	return true;
+}
+
+static uint64_t put_stubs(struct patcher *p, af_stub *const stubs[STUBS])
+{
+	memcpy(p->image, stubs, STUBS * sizeof(stubs[0]));
+	return CELLS_AT;
+}
+
+/* Writes the cell of hook `h` at block + at; false if something is out of reach. */
+static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned stub,
+		     const struct afm_site *site, uint64_t at)
+{
+	uint8_t *cell = p->image + at;
+	uint64_t address = p->block + at;
+	cell[0] = 0x49, cell[1] = 0xba;
+	memcpy(cell + 2, &hook, sizeof(hook));
+	cell[10] = 0xff, cell[11] = 0x25;
+	put_displacement(cell + 12, address + 16, p->block + stub * sizeof(void *));
+	uint8_t *code = cell + CELL_HEAD;
+	memcpy(code, af_futuremap_code(p->map, site->code), site->code_length);
+	for (uint32_t i = 0; i < site->n_fixups; i++) {
+		const struct afm_fixup *fixup = af_futuremap_fixups(p->map, site->first_fixup + i);
+		uint64_t end = address + CELL_HEAD + fixup->at + fixup->next;
+		if (fixup->at + 4u > site->code_length ||
+		    !put_displacement(code + fixup->at, end, fixup->target + p->place->load_bias))
+			return false;
+	}
+	hook->displaced = (void *)(address + CELL_HEAD);
+	return true;
+}
+
+static bool text_is_expected(const struct patcher *p, const struct afm_site *site)
+{
+	uint64_t address = site->address + p->place->load_bias;
+	if (site->displaced < 5 || site->displaced > AFM_SITE_DISPLACED_MAX ||
+	    address < p->place->start || address + site->displaced > p->place->end)
+		return false;
+	return !memcmp((void *)address, site->original, site->displaced);
+}
+
+static const struct afm_site *site_of(const struct patcher *p, uint32_t h)
+{
+	return af_futuremap_sites(p->map, af_futuremap_polls(p->map, p->polls[h])->site);
+}
+
+/* Fills the image; cells that cannot be are refused and left out (p->polls = AFM_NONE). */
+static void fill_image(struct patcher *p, uint32_t first_function)
+{
+	af_stub *const stubs[STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root};
+	uint64_t at = put_stubs(p, stubs);
+	for (uint32_t h = 0; h < p->count; h++) {
+		const struct afm_poll *poll = af_futuremap_polls(p->map, p->polls[h]);
+		const struct afm_site *site = site_of(p, h);
+		struct af_hook *hook = &p->table[h];
+		af_stub *stub = af_hook_init(hook, p->map, poll, first_function + p->polls[h]);
+		unsigned which = stub == stubs[0] ? 0 : stub == stubs[1] ? 1 : 2;
+		enum af_refusal refusal = AF_REFUSAL_NONE;
+		if (!text_is_expected(p, site))
+			refusal = AF_REFUSAL_TEXT_DIFFERS;
+		else if (!put_cell(p, hook, which, site, at))
+			refusal = AF_REFUSAL_OUT_OF_REACH;
+		if (refusal) {
+			refuse(p->hooks, refusal);
+			p->polls[h] = AFM_NONE;
+			continue;
+		}
+		at += align_up(CELL_HEAD + site->code_length, 16);
+	}
+}
+
+static void publish(struct patcher *p)
+{
+	struct af_text_writer writer;
+	af_text_begin(&writer);
+	for (uint32_t h = 0; h < p->count; h++) {
+		if (p->polls[h] == AFM_NONE)
+			continue;
+		uint64_t address = site_of(p, h)->address + p->place->load_bias;
+		uint8_t jump[5] = {0xe9};
+		uint64_t cell = (uint64_t)p->table[h].displaced - CELL_HEAD;
+		if (!put_displacement(jump + 1, address + 5, cell))
+			refuse(p->hooks, AF_REFUSAL_OUT_OF_REACH);
+		else if (!af_text_write(&writer, address, jump, sizeof(jump)))
+			refuse(p->hooks, AF_REFUSAL_WRITE);
+		else
+			p->hooks->hooked++;
+	}
+	af_text_end(&writer);
+}
+
+void af_patch_apply(const struct af_futuremap *map, const struct af_object_place *place,
+		    const struct af_filter *filter, uint32_t first_function,
+		    struct afr_hooks *hooks)
+{
+	struct patcher p = {.map = map, .place = place, .hooks = hooks};
+	uint32_t n = map->header->polls.count;
+	hooks->functions += n;
+	if (!n)
+		return;
+	uint64_t polls_size = align_up((uint64_t)n * sizeof(*p.polls), 4096);
+	if (!(p.polls = map_memory(polls_size))) {
+		hooks->refused[AF_REFUSAL_NO_MEMORY] += n;
+		return;
+	}
+	select_polls(&p, filter, first_function);
+	af_record_decide = af_hook_decide;
+	uint64_t table_size = align_up((uint64_t)p.count * sizeof(*p.table) + 1, 4096);
+	p.table = map_memory(table_size); /* stays: the hooks are in use until the end */
+	p.image = map_memory(p.block_size);
+	p.block = af_near_find(place->start, place->end, p.block_size);
+	if (p.table && p.image && p.block) {
+		fill_image(&p, first_function);
+		if (af_near_map(p.block, p.image, p.block_size))
+			publish(&p);
+		else
+			hooks->refused[AF_REFUSAL_NO_MEMORY] += p.count;
+	} else {
+		hooks->refused[AF_REFUSAL_NO_MEMORY] += p.count;
+	}
+	if (p.image)
+		munmap(p.image, p.block_size);
+	munmap(p.polls, polls_size);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Patching the running text: sites of a map -> hooked functions. In the host, in the
+ * constructor, while there is one thread; libc only, nothing of malloc's.
+ */
+#ifndef AF_PATCH_APPLY_H
+#define AF_PATCH_APPLY_H
+
+#include <stdint.h>
+
+#include "futuremap/futuremap.h"
+#include "record/rawtrace.h"
+
+struct af_object_place {
+	uint64_t load_bias;	/* run-time address - link-time address */
+	uint64_t start, end;	/* of the loaded object, run-time */
+};
+
+/*
+ * Hooks every poll of `map` that has a site and that the filter wants. Function numbers
+ * are the polls' indices + first_function. Fills *hooks: how many there are, how many
+ * are hooked, how many not and why. Never fails as a whole: what cannot be patched is
+ * counted.
+ */
+void af_patch_apply(const struct af_futuremap *map, const struct af_object_place *place,
+		    const struct af_filter *filter, uint32_t first_function,
+		    struct afr_hooks *hooks);
+
+/* --- inside patch/apply -------------------------------------------------------------- */
+
+/* Address of a free range of `size` bytes (a multiple of the page size) from which every
+   byte of [start, end) is reached by a 32-bit displacement; 0 if there is none. Prefers
+   the room below the object: the heap grows above it. */
+uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size);
+
+/* Puts `size` bytes of `code` at `address` as read-only, executable memory; the range must
+   be free. False if the kernel refuses. */
+bool af_near_map(uint64_t address, const void *code, uint64_t size);
+
+/* Writes program text without opening it for writing: /proc/self/mem, or where that is
+   not to be had, a page at a time made writable (never together with executable). */
+struct af_text_writer {
+	int memory; /* /proc/self/mem, or -1 */
+};
+void af_text_begin(struct af_text_writer *writer);
+bool af_text_write(struct af_text_writer *writer, uint64_t address, const void *bytes,
+		   uint64_t size);
+void af_text_end(struct af_text_writer *writer);
+
+struct af_hook;
+/* Fills a hook from its poll; says which stub it takes. */
+typedef void af_stub(void);
+af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map,
+		      const struct afm_poll *poll, uint32_t function);
+/* af_record_decide: see record/thread.h. */
+void af_hook_decide(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);
+
+#endif

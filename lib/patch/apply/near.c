@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Room near the text: an address within reach of 32-bit displacements, and executable
+ * memory there that was never writable.
+ */
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "patch/apply/apply.h"
+
+#define REACH (INT64_C(0x7fffffff) - (4 << 20))
+/* The kernel guards and aligns: leave space on both sides. Above, the heap (brk) grows. */
+#define MARGIN (UINT64_C(16) << 20)
+#define HEAP_ROOM (UINT64_C(1) << 30)
+#define LOWEST (UINT64_C(1) << 20)
+
+struct finder {
+	uint64_t low, high;	/* where the range may begin and end */
+	uint64_t start;		/* of the object */
+	uint64_t size;
+	uint64_t below, above;	/* best so far: nearest below, nearest above; 0 none */
+};
+
+static void consider_gap(struct finder *f, uint64_t from, uint64_t to)
+{
+	if (from < f->low)
+		from = f->low;
+	if (to > f->high)
+		to = f->high;
+	if (to <= from || to - from < f->size + 2 * MARGIN)
+		return;
+	if (to <= f->start)
+		f->below = to - MARGIN - f->size; /* gaps come in ascending order */
+	else if (!f->above) {
+		uint64_t room = to - from;
+		uint64_t skip = room > HEAP_ROOM + f->size + MARGIN ? HEAP_ROOM : MARGIN;
+		f->above = from + skip;
+	}
+}
+
+static const char *parse_hex(const char *at, const char *end, uint64_t *value)
+{
+	*value = 0;
+	for (; at < end; at++) {
+		unsigned digit;
+		if (*at >= '0' && *at <= '9')
+			digit = *at - '0';
+		else if (*at >= 'a' && *at <= 'f')
+			digit = *at - 'a' + 10;
+		else
+			break;
+		*value = *value << 4 | digit;
+	}
+	return at;
+}
+
+uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size)
+{
+	struct finder f = {
+		.low = end > (uint64_t)REACH ? end - REACH : LOWEST,
+		.high = start + REACH,
+		.start = start,
+		.size = size,
+	};
+	if (f.low < LOWEST)
+		f.low = LOWEST;
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	/* Lines "start-end perms offset dev inode path"; only the head of each is kept. */
+	char buffer[4096], head[40];
+	size_t head_length = 0;
+	bool skipping = false;
+	uint64_t last_end = LOWEST;
+	ssize_t n;
+	while ((n = read(fd, buffer, sizeof(buffer))) > 0) {
+		for (ssize_t i = 0; i < n; i++) {
+			if (buffer[i] == '\n') {
+				head_length = 0;
+				skipping = false;
+			} else if (!skipping && head_length < sizeof(head)) {
+				head[head_length++] = buffer[i];
+				if (buffer[i] != ' ')
+					continue;
+				uint64_t from, to;
+				const char *at = parse_hex(head, head + head_length, &from);
+				parse_hex(at + 1, head + head_length, &to);
+				consider_gap(&f, last_end, from);
+				last_end = to;
+				skipping = true;
+			}
+		}
+	}
+	close(fd);
+	consider_gap(&f, last_end, UINT64_C(0x7ffffffff000));
+	uint64_t found = f.below ? f.below : f.above;
+	return found & ~UINT64_C(4095);
+}
+
+bool af_near_map(uint64_t address, const void *code, uint64_t size)
+{
+	int fd = memfd_create("asyncflame-code", MFD_CLOEXEC);
+	if (fd >= 0) {
+		void *at = MAP_FAILED;
+		if (write(fd, code, size) == (ssize_t)size)
+			at = mmap((void *)address, size, PROT_READ | PROT_EXEC,
+				  MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, 0);
+		close(fd);
+		if (at == (void *)address)
+			return true;
+		if (at != MAP_FAILED)
+			munmap(at, size);
+	}
+	/* Where memfds may not be executed: written first, executable afterwards. */
+	void *at = mmap((void *)address, size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (at == MAP_FAILED)
+		return false;
+	memcpy(at, code, size);
+	if (at == (void *)address && !mprotect(at, size, PROT_READ | PROT_EXEC))
+		return true;
+	munmap(at, size);
+	return false;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The companion: the process that makes the map, drains the chunks, and when the host
+ * ends, however it ends, makes the trace. It is the program asyncflame under a hidden
+ * verb, started from the constructor by a double fork, so that the host never waits for
+ * it by accident; it has nothing of the host's but stderr and the session's memory.
+ */
+#ifndef AF_PRELOAD_COMPANION_H
+#define AF_PRELOAD_COMPANION_H
+
+#include <stdbool.h>
+
+#include "preload/config.h"
+#include "preload/host.h"
+#include "record/session.h"
+
+/* Makes the session's memory and fills in who and what. NULL if that cannot be had; then
+   *why says so. *fd is the memory's descriptor, the caller's to close. */
+struct af_session *af_session_create(const struct af_config *config, const struct af_host *host,
+				     int *fd, const char **why);
+void af_session_destroy(struct af_session *session);
+
+/* Starts the companion on the session. NULL or why not. *answer is a pipe from which one
+   byte can be read when session->map_state is set, or the end of file if the companion
+   has died; the caller's to close. */
+const char *af_companion_start(const struct af_config *config, struct af_session *session, int fd,
+			       int *answer);
+
+/* Waits for that byte. */
+bool af_companion_answered(int answer);
+
+#endif

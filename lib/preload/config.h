@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What ASYNCFLAME_* ask for. Strings point into the environment: good until the host's
+   main begins to change it. Allocates nothing. */
+#ifndef AF_PRELOAD_CONFIG_H
+#define AF_PRELOAD_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct af_config {
+	const char *output;	   /* ASYNCFLAME_OUTPUT, or NULL */
+	const char *filter;	   /* ASYNCFLAME_FILTER, or NULL */
+	const char *program;	   /* ASYNCFLAME_PROGRAM: the asyncflame program, or NULL */
+	const char *run_directory; /* ASYNCFLAME_RUN: the wrapper's, or NULL */
+	uint32_t main_pid;	   /* ASYNCFLAME_MAIN_PID, or 0 without a wrapper */
+	bool children_only;	   /* ASYNCFLAME_CHILDREN: leave main_pid alone */
+	bool generated_only, quiet, format_raw;
+};
+
+/* Never fails: what is malformed counts as unset, but for the filter, which the caller
+   checks. */
+void af_config_read(struct af_config *config);
+
+#endif

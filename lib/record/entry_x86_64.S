@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Enter and exit: what every poll runs through.
+ *
+ * A patched function jumps to its cell, which loads r10 with its hook and jumps to one of
+ * the stubs here. The stub opens the span, calls the displaced prologue (which runs on
+ * into the function), closes the span and returns: call-wrap. It is a frame like any
+ * other, with its own unwinding rows, in the text of this library, so no unwinder has to
+ * be told of generated code; return addresses of the function's own never point into it.
+ *
+ *     rbp + 8   return address          rbp - 16  rdi
+ *     rbp       caller's rbp            rbp - 24  rsi
+ *     rbp - 8   r10: struct af_hook *   rbp - 32  rdx     (rsp: 16-aligned for the call)
+ *
+ * At entry rdi, rsi, rdx, rcx, r8, r9 and the vector registers are the poll's; rax, r10,
+ * r11 and the flags are free (psABI x86-64). After the call rax, rdx, rcx, xmm0 and xmm1
+ * hold the result; rdi, rsi, r8 to r11 are free.
+ *
+ * Slots are taken by one xadd without a lock prefix: only a signal handler of the same
+ * thread can come between, and it cannot split an instruction. word0 is stored last; x86
+ * keeps the order of stores, so whoever sees it sees word1.
+ */
+#include "record/thread.h"
+
+#define KIND_ENTER 1
+#define KIND_ENTER_TASK 3
+#define KIND_EXIT_STATE 5
+#define KIND_EXIT_POLL 6
+#define KIND_UNWIND 7
+
+	.text
+
+.macro begin_stub name
+	.globl	\name
+	.hidden	\name
+	.type	\name, @function
+	.p2align 6
+\name:
+	.cfi_startproc
+	.cfi_personality 0x1b, af_stub_personality
+	pushq	%rbp
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbp, -16
+	movq	%rsp, %rbp
+	.cfi_def_cfa_register %rbp
+	pushq	%r10
+	pushq	%rdi
+	pushq	%rsi
+	pushq	%rdx
+.endm
+
+.macro end_stub name
+	.cfi_endproc
+	.size	\name, . - \name
+.endm
+
+/* r11 = a slot. Clobbers \scratch. The slow path keeps every register. */
+.macro take_slot scratch
+.Lagain\@:
+	movq	af_thread@gottpoff(%rip), \scratch
+	movl	$16, %r11d
+	xaddq	%r11, %fs:AF_THREAD_CURSOR(\scratch)
+	cmpq	%fs:AF_THREAD_LIMIT(\scratch), %r11
+	jb	.Lhave\@
+	call	af_refill
+	jmp	.Lagain\@
+.Lhave\@:
+.endm
+
+/* rax = ticks << 8. Clobbers rdx. */
+.macro read_ticks
+	rdtsc
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	subq	af_record_base(%rip), %rax
+	shlq	$8, %rax
+.endm
+
+/* Commits the enter record (word1 in rdx, kind in r10) and calls the function. */
+.macro enter_and_call
+	movq	%rdx, 8(%r11)
+	read_ticks
+	orq	%r10, %rax
+	movq	%rax, (%r11)
+	movq	AF_FRAME_RDX(%rbp), %rdx
+	movq	AF_FRAME_HOOK(%rbp), %r10
+	call	*AF_HOOK_DISPLACED(%r10)
+	movq	%rax, %rdi
+	movq	%rdx, %rsi
+	movq	AF_FRAME_HOOK(%rbp), %r10
+	read_ticks
+	movq	%rax, %r9
+	take_slot %r8
+.endm
+
+/* Commits the exit record: word1 in rax, kind in \kind, ticks in r9; returns. */
+.macro exit_and_return kind
+	orq	AF_HOOK_PAYLOAD(%r10), %rax
+	movq	%rax, 8(%r11)
+	orq	$\kind, %r9
+	movq	%r9, (%r11)
+	movq	%rdi, %rax
+	movq	%rsi, %rdx
+	leave
+	.cfi_def_cfa %rsp, 8
+	ret
+.endm
+
+/* A coroutine: its `__state` says at entry whether this is its first poll, and after
+   return whether it is done or where it is parked. */
+begin_stub af_stub_coroutine
+	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
+	jnz	2f
+1:	take_slot %rax
+	movslq	AF_HOOK_SELF(%r10), %rax
+	movq	(%rbp,%rax), %rax
+	movl	AF_HOOK_STATE(%r10), %edx
+	cmpb	$1, (%rax,%rdx)			/* carry: state 0, Unresumed */
+	movq	AF_HOOK_PAYLOAD(%r10), %rdx
+	movl	$KIND_ENTER, %r10d
+	adcl	$0, %r10d			/* AFR_ENTER_NEW */
+	orq	%rax, %rdx
+	enter_and_call
+	movslq	AF_HOOK_SELF(%r10), %rax
+	movq	(%rbp,%rax), %rax
+	movl	AF_HOOK_STATE(%r10), %edx
+	movzbl	(%rax,%rdx), %eax
+	.cfi_remember_state
+	exit_and_return KIND_EXIT_STATE
+	.cfi_restore_state
+2:	call	af_decide
+	/* Still unknown: its state cannot be read; the plain stub knows what to do. */
+	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
+	jz	1b
+	jmp	.Lplain_decided
+end_stub af_stub_coroutine
+
+/* A hand-written poll, or a root known by its address: the tag of the returned Poll says
+   how it ended. */
+begin_stub af_stub_plain
+	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
+	jnz	2f
+.Lplain_decided:
+1:	take_slot %rax
+	movslq	AF_HOOK_SELF(%r10), %rax
+	movq	(%rbp,%rax), %rdx
+	andq	AF_HOOK_SELF_MASK(%r10), %rdx
+	orq	AF_HOOK_PAYLOAD(%r10), %rdx
+	movl	AF_HOOK_KIND(%r10), %r10d
+	enter_and_call
+	movzbl	AF_HOOK_TAG(%r10), %edx
+	movq	%rdi, %rax
+	cmpl	$AF_TAG_RDX, %edx
+	jb	3f				/* none or rax */
+	movq	%rsi, %rax
+	je	4f
+	movl	AF_HOOK_TAG_OFFSET(%r10), %eax
+	addq	AF_FRAME_RDI(%rbp), %rax	/* the caller's place for the result */
+	cmpl	$AF_TAG_MEMORY2, %edx
+	jb	5f
+	je	6f
+	cmpl	$AF_TAG_MEMORY8, %edx
+	je	7f
+	movl	(%rax), %eax
+	jmp	4f
+5:	movzbl	(%rax), %eax
+	jmp	4f
+6:	movzwl	(%rax), %eax
+	jmp	4f
+7:	movq	(%rax), %rax
+	jmp	4f
+3:	testl	%edx, %edx
+	jnz	4f
+	xorl	%eax, %eax			/* AFR_UNKNOWN */
+	jmp	8f
+4:	andq	AF_HOOK_MASK(%r10), %rax
+	cmpq	AF_HOOK_PENDING(%r10), %rax
+	sete	%al
+	movzbl	%al, %eax
+	incl	%eax				/* AFR_READY or AFR_PENDING */
+8:	.cfi_remember_state
+	exit_and_return KIND_EXIT_POLL
+	.cfi_restore_state
+2:	call	af_decide
+	jmp	1b
+end_stub af_stub_plain
+
+/* tokio::runtime::task::raw::poll(ptr: NonNull<Header>): the task's id lies at
+   Header + (*Header.vtable).id_offset. Read at entry, where the caller's reference keeps
+   the task; never after, when it may be gone. */
+begin_stub af_stub_tokio_root
+	take_slot %rax
+	movl	AF_HOOK_STATE(%r10), %eax
+	movq	(%rdi,%rax), %rax		/* vtable */
+	movl	AF_HOOK_ROOT_ID(%r10), %edx
+	movq	(%rax,%rdx), %rax		/* id_offset */
+	movq	(%rdi,%rax), %rdx		/* id */
+	andq	AF_HOOK_SELF_MASK(%r10), %rdx
+	orq	AF_HOOK_PAYLOAD(%r10), %rdx
+	movl	$KIND_ENTER_TASK, %r10d
+	enter_and_call
+	xorl	%eax, %eax
+	.cfi_remember_state
+	exit_and_return KIND_EXIT_POLL
+	.cfi_restore_state
+end_stub af_stub_tokio_root
+
+/* The slow paths keep every register but flags; their C parts use no vector registers
+   (-mgeneral-regs-only). Called with rsp 16-aligned. */
+.macro save_all
+	.cfi_startproc
+	pushq	%rax
+	pushq	%rcx
+	pushq	%rdx
+	pushq	%rsi
+	pushq	%rdi
+	pushq	%r8
+	pushq	%r9
+	pushq	%r10
+	pushq	%r11
+	.cfi_def_cfa_offset 80
+.endm
+.macro restore_all
+	popq	%r11
+	popq	%r10
+	popq	%r9
+	popq	%r8
+	popq	%rdi
+	popq	%rsi
+	popq	%rdx
+	popq	%rcx
+	popq	%rax
+	.cfi_def_cfa_offset 8
+	ret
+	.cfi_endproc
+.endm
+
+	.type	af_refill, @function
+af_refill:
+	save_all
+	call	af_record_refill
+	restore_all
+	.size	af_refill, . - af_refill
+
+	.type	af_decide, @function
+af_decide:
+	save_all
+	movq	%r10, %rdi
+	movq	AF_FRAME_RDX(%rbp), %rcx
+	movq	AF_FRAME_RSI(%rbp), %rdx
+	movq	AF_FRAME_RDI(%rbp), %rsi
+	call	*af_record_decide(%rip)
+	restore_all
+	.size	af_decide, . - af_decide
+
+/* From the personality: writes AFR_UNWIND for the hook in rdi. */
+	.globl	af_record_unwind
+	.hidden	af_record_unwind
+	.type	af_record_unwind, @function
+	.p2align 4
+af_record_unwind:
+	.cfi_startproc
+	subq	$8, %rsp
+	.cfi_def_cfa_offset 16
+	take_slot %rax
+	movq	AF_HOOK_PAYLOAD(%rdi), %rax
+	movq	%rax, 8(%r11)
+	read_ticks
+	orq	$KIND_UNWIND, %rax
+	movq	%rax, (%r11)
+	addq	$8, %rsp
+	.cfi_def_cfa_offset 8
+	ret
+	.cfi_endproc
+	.size	af_record_unwind, . - af_record_unwind
+
+	.section .note.GNU-stack, "", @progbits

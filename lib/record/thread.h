@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hot path's data: what entry_x86_64.S and thread.c share. The offsets below are the
+ * assembly's; thread.c asserts that they are the compiler's too.
+ */
+#ifndef AF_RECORD_THREAD_H
+#define AF_RECORD_THREAD_H
+
+#define AF_THREAD_CURSOR 0
+#define AF_THREAD_LIMIT 8
+
+#define AF_HOOK_DISPLACED 0
+#define AF_HOOK_PAYLOAD 8
+#define AF_HOOK_SELF 16
+#define AF_HOOK_STATE 20
+#define AF_HOOK_KIND 24
+#define AF_HOOK_TAG 28
+#define AF_HOOK_FLAGS 29
+#define AF_HOOK_TAG_OFFSET 32
+#define AF_HOOK_ROOT_ID 36
+#define AF_HOOK_MASK 40
+#define AF_HOOK_PENDING 48
+#define AF_HOOK_SELF_MASK 56
+
+#define AF_HOOK_UNDECIDED 1	/* which register holds self: decided at the first hit */
+
+#define AF_TAG_NONE 0
+#define AF_TAG_RAX 1
+#define AF_TAG_RDX 2
+#define AF_TAG_MEMORY1 3
+#define AF_TAG_MEMORY2 4
+#define AF_TAG_MEMORY4 5
+#define AF_TAG_MEMORY8 6
+
+/* Where the stubs keep the argument registers, from their rbp. */
+#define AF_FRAME_HOOK (-8)
+#define AF_FRAME_RDI (-16)
+#define AF_FRAME_RSI (-24)
+#define AF_FRAME_RDX (-32)
+
+#ifndef __ASSEMBLER__
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "record/session.h"
+
+/* One hooked function. 64 bytes: one cache line. */
+struct af_hook {
+	const void *displaced;	/* the displaced prologue, which runs on into the function */
+	uint64_t payload;	/* function number << AFR_FUNCTION_SHIFT */
+	int32_t self;		/* frame offset of self: AF_FRAME_RDI or _RSI */
+	uint32_t state;		/* coroutine: offset of `__state`; tokio root: of Header.vtable */
+	uint32_t kind;		/* enum afr_kind of its enter record */
+	uint8_t tag;		/* AF_TAG_*: where Poll's tag is after return */
+	uint8_t flags;		/* AF_HOOK_UNDECIDED */
+	uint8_t tag_width;	/* bytes, for the decision */
+	uint8_t reserved;
+	uint32_t tag_offset;	/* of Poll's tag in the returned value */
+	uint32_t root_id;	/* tokio root: offset of Vtable.id_offset */
+	uint64_t mask;		/* (word & mask) == pending: the poll returned Pending */
+	uint64_t pending;
+	uint64_t self_mask;	/* AFR_SUBJECT_MASK, or 0 where self is unknown */
+};
+
+/* A thread's place in its chunk. No destructor, no allocation: a chunk whose thread is
+   gone is found by the companion. */
+struct af_thread {
+	uint64_t cursor;	/* next slot; moved by xadd, also by signal handlers */
+	uint64_t limit;		/* behind the last slot; 0 before the first chunk */
+	struct af_chunk *chunk;	/* NULL: none yet, or records go to the sink */
+	uint64_t sunk_from;	/* where the cursor started in the sink, 0 if not there */
+	uint32_t tid;
+	uint32_t number;	/* in the session + 1; 0 before the first chunk */
+	uint32_t sequence;
+	uint32_t reserved;
+};
+
+/* The stubs: where a patched function's cell jumps to with r10 = its hook. Not to be
+   called from C. See entry_x86_64.S. */
+void af_stub_coroutine(void);	/* `__state` of one byte */
+void af_stub_plain(void);	/* hand-written polls, and roots known by address */
+void af_stub_tokio_root(void);	/* tokio: the task's id is read */
+
+/* Starts recording into `session` (mapped, its chunks free). Before any stub can run. */
+void af_record_start(struct af_session *session);
+/* In a fork's child: nothing is recorded there, and the parent's chunks are left alone. */
+void af_record_forget(void);
+
+/* Decides at a function's first hit which register holds self (facts: a size of the
+   return value between 9 and 16 bytes does not tell): set by the patcher, called by the
+   slow path of the stubs with the registers as they were at entry. */
+extern void (*af_record_decide)(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);
+
+/* The time of the hot path: the counter at session start. */
+extern uint64_t af_record_base;
+
+#endif
+#endif

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+#include "record/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#define PATIENCE 50 /* drains of some 20 ms */
+
+static void write_all(struct af_writer *w, const void *data, size_t size)
+{
+	const char *at = data;
+	while (size && !w->error) {
+		ssize_t n = write(w->fd, at, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			w->error = af_error_system(n ? errno : ENOSPC, "cannot write the raw trace");
+		else
+			at += n, size -= (size_t)n;
+	}
+}
+
+static void write_block(struct af_writer *w, enum afr_block_type type, const void *head,
+			size_t head_size, const void *body, size_t body_size)
+{
+	static const char zeroes[8];
+	size_t length = head_size + body_size;
+	struct afr_block block = {.type = type, .length = length};
+	write_all(w, &block, sizeof(block));
+	write_all(w, head, head_size);
+	write_all(w, body, body_size);
+	write_all(w, zeroes, -length & 7);
+}
+
+/* Executable, directory, then the arguments as /proc has them. */
+static void write_process(struct af_writer *w)
+{
+	char text[2 * AF_PATH_MAX + 32768], path[64];
+	size_t n = 0;
+	const char *exe = w->session->executable;
+	n += strnlen(exe, AF_PATH_MAX - 1);
+	memcpy(text, exe, n);
+	text[n++] = '\0';
+	snprintf(path, sizeof(path), "/proc/%u/cwd", w->session->host_pid);
+	ssize_t got = readlink(path, text + n, AF_PATH_MAX - 1);
+	n += got > 0 ? (size_t)got : 0;
+	text[n++] = '\0';
+	snprintf(path, sizeof(path), "/proc/%u/cmdline", w->session->host_pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	got = fd < 0 ? 0 : read(fd, text + n, sizeof(text) - n - 1);
+	if (fd >= 0)
+		close(fd);
+	n += got > 0 ? (size_t)got : 0;
+	if (text[n - 1])
+		text[n++] = '\0';
+	write_block(w, AFR_B_PROCESS, NULL, 0, text, n);
+}
+
+struct af_error *af_writer_init(struct af_writer *writer, int fd, struct af_session *session,
+				const void *map, size_t map_size)
+{
+	*writer = (struct af_writer){.fd = fd, .session = session};
+	writer->patience = calloc(session->n_chunks, sizeof(*writer->patience));
+	if (!writer->patience)
+		return af_error_create("out of memory");
+	struct afr_header header = {
+		.magic = AFR_MAGIC,
+		.version = AFR_VERSION,
+		.header_size = sizeof(header),
+		.pid = session->host_pid,
+		.tick_source = session->tick_source,
+		.base_tsc = session->base_tsc,
+		.base_monotonic = session->base_monotonic,
+		.base_realtime = session->base_realtime,
+	};
+	struct afr_object object = {.load_bias = atomic_load(&session->load_bias)};
+	write_all(writer, &header, sizeof(header));
+	write_process(writer);
+	write_block(writer, AFR_B_OBJECT, &object, sizeof(object), map, map_size);
+	struct af_error *error = writer->error;
+	writer->error = NULL;
+	return error;
+}
+
+void af_writer_deinit(struct af_writer *writer)
+{
+	if (writer->fd >= 0)
+		close(writer->fd);
+	free(writer->patience);
+	af_error_destroy(writer->error);
+	*writer = (struct af_writer){.fd = -1};
+}
+
+/* --- chunks -------------------------------------------------------------------------- */
+
+static bool thread_is_gone(uint32_t pid, uint32_t tid)
+{
+	return syscall(SYS_tgkill, pid, tid, 0) < 0 && errno == ESRCH;
+}
+
+/* How many slots to take: up to the last one that was committed. */
+static uint32_t committed(const struct afr_record *records, uint32_t limit, uint32_t *holes)
+{
+	uint32_t last = 0, written = 0;
+	for (uint32_t i = 0; i < limit; i++) {
+		if (!__atomic_load_n(&records[i].word0, __ATOMIC_ACQUIRE))
+			continue;
+		written++;
+		last = i + 1;
+	}
+	*holes = last - written;
+	return last;
+}
+
+static void write_chunk(struct af_writer *w, const struct af_chunk *chunk,
+			const struct afr_record *records, uint32_t count)
+{
+	struct afr_chunk head = {
+		.tid = chunk->tid,
+		.sequence = chunk->sequence,
+		.count = count,
+		.thread = chunk->thread,
+	};
+	char path[64];
+	memcpy(head.name, chunk->name, sizeof(head.name));
+	/* Its name now, if it is still there: runtimes name threads after starting them. */
+	snprintf(path, sizeof(path), "/proc/%u/task/%u/comm", w->session->host_pid, chunk->tid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		char name[17] = "";
+		ssize_t n = read(fd, name, 16);
+		if (n > 1 && name[n - 1] == '\n') {
+			name[n - 1] = '\0';
+			memset(head.name, 0, sizeof(head.name));
+			memcpy(head.name, name, strnlen(name, 15));
+		}
+		close(fd);
+	}
+	head.name[15] = '\0';
+	if (w->error) {
+		w->lost_to_disk += count;
+		return;
+	}
+	write_block(w, AFR_B_CHUNK, &head, sizeof(head), records, count * sizeof(*records));
+	w->records += count;
+}
+
+static void give_back(struct af_session *s, struct af_chunk *chunk, uint32_t index)
+{
+	memset(af_chunk_records(chunk), 0, AF_CHUNK_RECORDS * sizeof(struct afr_record));
+	atomic_store_explicit(&chunk->state, AF_CHUNK_FREE, memory_order_relaxed);
+	uint64_t head = atomic_load(&s->free_list), next;
+	do {
+		atomic_store_explicit(&chunk->next, (uint32_t)head, memory_order_relaxed);
+		next = ((head >> 32) + 1) << 32 | (index + 1);
+		/* Release: pairs with the acquire of the thread that takes it; the zeroes
+		   are there before its records. */
+	} while (!atomic_compare_exchange_weak_explicit(&s->free_list, &head, next,
+							memory_order_acq_rel, memory_order_acquire));
+	atomic_fetch_add(&s->freed_count, 1);
+	if (atomic_load(&s->host_waiters))
+		syscall(SYS_futex, &s->freed_count, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
+{
+	struct af_session *s = w->session;
+	struct af_chunk *chunk = af_session_chunk(s, index);
+	/* Acquire: pairs with leave_chunk's release. */
+	uint32_t state = atomic_load_explicit(&chunk->state, memory_order_acquire);
+	if (state == AF_CHUNK_FREE)
+		return false;
+	bool gone = what == AF_DRAIN_ALL;
+	if (!gone && state == AF_CHUNK_ACTIVE) {
+		if (what != AF_DRAIN_GONE || !thread_is_gone(s->host_pid, chunk->tid))
+			return false;
+		gone = true;
+	}
+	const struct afr_record *records = af_chunk_records(chunk);
+	uint32_t holes, count = committed(records, AF_CHUNK_RECORDS, &holes);
+	/* A slot of a chunk that was left can still be written: by the code that a signal
+	   handler interrupted while it filled the chunk. */
+	if ((holes || count < AF_CHUNK_RECORDS) && !gone && w->patience[index]++ < PATIENCE)
+		return false;
+	w->patience[index] = 0;
+	if (count) {
+		write_chunk(w, chunk, records, count);
+		w->unfinished += holes;
+	}
+	give_back(s, chunk, index);
+	return true;
+}
+
+bool af_writer_drain(struct af_writer *writer, enum af_drain what)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < writer->session->n_chunks; i++)
+		any |= drain_chunk(writer, i, what);
+	return any;
+}
+
+struct af_error *af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
+{
+	struct af_session *s = w->session;
+	struct timespec t;
+	uint64_t before = __rdtsc();
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	uint64_t after = __rdtsc();
+	struct afr_clock clock = {
+		.ticks = before + (after - before) / 2 - s->base_tsc,
+		.monotonic = (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec,
+	};
+	struct afr_hooks hooks = s->hooks;
+	struct afr_end end = {
+		.reason = reason,
+		.records = w->records,
+		.dropped = atomic_load(&s->dropped) + w->lost_to_disk,
+		.unfinished = w->unfinished,
+	};
+	write_block(w, AFR_B_CLOCK, &clock, sizeof(clock), NULL, 0);
+	write_block(w, AFR_B_HOOKS, &hooks, sizeof(hooks), NULL, 0);
+	write_block(w, AFR_B_END, &end, sizeof(end), NULL, 0);
+	struct af_error *error = w->error;
+	w->error = NULL;
+	return error;
+}
