@@ -6,6 +6,7 @@
 #include <dwarf.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "analysis/debuginfo.h"
 
@@ -135,6 +136,35 @@ static bool read_header(struct af_line_files *lines, const struct af_unit *unit)
 	return read_table(lines, unit, &b, true) && read_table(lines, unit, &b, false);
 }
 
+/* "a/b/../c" -> "a/c", "a/./c" -> "a/c": as people write it. Links are not followed: what
+   was compiled may be gone, and the name is for reading. In place. */
+static void simplify(char *path)
+{
+	char *to = path, *from = path;
+	while (*from) {
+		size_t length = strcspn(from, "/");
+		bool end = !from[length];
+		if (length == 1 && from[0] == '.' && !end) {
+			from += 2;
+			continue;
+		}
+		if (length == 2 && !memcmp(from, "..", 2) && !end && to - path > 1) {
+			char *parent = to - 1; /* the slash behind the last component */
+			while (parent > path && parent[-1] != '/')
+				parent--;
+			if (memcmp(parent, "../", 3)) {
+				to = parent;
+				from += 3;
+				continue;
+			}
+		}
+		memmove(to, from, length + !end);
+		to += length + !end;
+		from += length + !end;
+	}
+	*to = '\0';
+}
+
 bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t size)
 {
 	if (!unit->lines) {
@@ -161,5 +191,6 @@ bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t
 		root = comp_dir;
 	snprintf(path, size, "%s%s%s%s%s", root, *root ? "/" : "", directory,
 		 *directory ? "/" : "", file->name);
+	simplify(path);
 	return true;
 }

@@ -48,6 +48,7 @@ enum afr_result { AFR_UNKNOWN = 0, AFR_READY, AFR_PENDING };
 #define AFR_KIND_BITS 8
 #define AFR_FUNCTION_SHIFT 47
 #define AFR_FUNCTIONS_MAX (1u << (64 - AFR_FUNCTION_SHIFT))
+#define AFR_FUNCTION_UNKNOWN (AFR_FUNCTIONS_MAX - 1) /* AFR_UNWIND only: the innermost */
 #define AFR_SUBJECT_MASK ((UINT64_C(1) << AFR_FUNCTION_SHIFT) - 1)
 
 static inline unsigned afr_kind(const struct afr_record *r) { return r->word0 & 0xff; }

@@ -36,14 +36,14 @@
 enum af_chunk_state { AF_CHUNK_FREE = 0, AF_CHUNK_ACTIVE, AF_CHUNK_FULL };
 
 struct af_chunk {
-	_Atomic uint32_t state;	/* enum af_chunk_state */
+	_Atomic uint32_t state; /* enum af_chunk_state */
 	_Atomic uint32_t next;	/* free list: index + 1 of the next free chunk, 0 = last */
 	uint32_t tid;		/* host: the writing thread */
 	uint32_t thread;	/* host: its number in this session */
 	uint32_t sequence;	/* host: 0, 1, ... per thread */
 	uint32_t filled;	/* host: bytes of records when it was left (FULL) */
 	uint64_t reserved;
-	char name[16];		/* host: the thread's name when it took the chunk */
+	char name[16]; /* host: the thread's name when it took the chunk */
 	uint64_t pad[2];
 };
 #define AF_CHUNK_RECORDS ((AF_CHUNK_SIZE - sizeof(struct af_chunk)) / sizeof(struct afr_record))
@@ -52,6 +52,7 @@ enum af_map_state { AF_MAP_WANTED = 0, AF_MAP_READY, AF_MAP_NOTHING, AF_MAP_FAIL
 enum af_host_state { AF_HOST_STARTING = 0, AF_HOST_RECORDING, AF_HOST_NOT_TRACING, AF_HOST_ENDING };
 enum af_companion_state { AF_COMPANION_NONE = 0, AF_COMPANION_DRAINING, AF_COMPANION_DONE };
 
+/* clang-format off */
 struct af_session {
 	uint64_t magic;			/* host */
 	uint32_t n_chunks, chunk_size;	/* host */
@@ -96,6 +97,7 @@ struct af_session {
 	_Atomic uint32_t host_waiters;	/* threads waiting for a free chunk */
 	_Atomic uint64_t dropped;	/* records lost for want of a chunk */
 };
+/* clang-format on */
 
 static inline struct af_chunk *af_session_chunk(struct af_session *s, uint32_t index)
 {

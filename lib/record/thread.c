@@ -39,8 +39,8 @@ OFFSET(af_hook, pending, AF_HOOK_PENDING);
 OFFSET(af_hook, self_mask, AF_HOOK_SELF_MASK);
 _Static_assert(sizeof(struct af_hook) == 64, "one cache line");
 
-#define WAIT_STEP_NS 5000000	/* 5 ms, up to */
-#define WAIT_STEPS 40		/* 200 ms in all, then drop */
+#define WAIT_STEP_NS 5000000 /* 5 ms, up to */
+#define WAIT_STEPS 40	     /* 200 ms in all, then drop */
 
 __thread struct af_thread af_thread __attribute__((tls_model("initial-exec")));
 uint64_t af_record_base;
@@ -100,8 +100,7 @@ static struct af_chunk *wait_for_chunk(struct af_session *s)
 		if (atomic_load(&s->companion_state) == AF_COMPANION_DONE ||
 		    (companion && af_syscall4(SYS_kill, companion, 0, 0, 0) == -3 /* ESRCH */))
 			atomic_store(&give_up, true);
-		af_syscall6(SYS_futex, (long)&s->freed_count, FUTEX_WAIT, seen, (long)&step, 0,
-			    0);
+		af_syscall6(SYS_futex, (long)&s->freed_count, FUTEX_WAIT, seen, (long)&step, 0, 0);
 	}
 	atomic_fetch_sub(&s->host_waiters, 1);
 	return chunk;

@@ -22,7 +22,7 @@
 #define AF_HOOK_PENDING 48
 #define AF_HOOK_SELF_MASK 56
 
-#define AF_HOOK_UNDECIDED 1	/* which register holds self: decided at the first hit */
+#define AF_HOOK_UNDECIDED 1 /* which register holds self: decided at the first hit */
 
 #define AF_TAG_NONE 0
 #define AF_TAG_RAX 1
@@ -47,20 +47,20 @@
 
 /* One hooked function. 64 bytes: one cache line. */
 struct af_hook {
-	const void *displaced;	/* the displaced prologue, which runs on into the function */
-	uint64_t payload;	/* function number << AFR_FUNCTION_SHIFT */
-	int32_t self;		/* frame offset of self: AF_FRAME_RDI or _RSI */
-	uint32_t state;		/* coroutine: offset of `__state`; tokio root: of Header.vtable */
-	uint32_t kind;		/* enum afr_kind of its enter record */
-	uint8_t tag;		/* AF_TAG_*: where Poll's tag is after return */
-	uint8_t flags;		/* AF_HOOK_UNDECIDED */
-	uint8_t tag_width;	/* bytes, for the decision */
+	const void *displaced; /* the displaced prologue, which runs on into the function */
+	uint64_t payload;      /* function number << AFR_FUNCTION_SHIFT */
+	int32_t self;	       /* frame offset of self: AF_FRAME_RDI or _RSI */
+	uint32_t state;	       /* coroutine: offset of `__state`; tokio root: of Header.vtable */
+	uint32_t kind;	       /* enum afr_kind of its enter record */
+	uint8_t tag;	       /* AF_TAG_*: where Poll's tag is after return */
+	uint8_t flags;	       /* AF_HOOK_UNDECIDED */
+	uint8_t tag_width;     /* bytes, for the decision */
 	uint8_t reserved;
-	uint32_t tag_offset;	/* of Poll's tag in the returned value */
-	uint32_t root_id;	/* tokio root: offset of Vtable.id_offset */
-	uint64_t mask;		/* (word & mask) == pending: the poll returned Pending */
+	uint32_t tag_offset; /* of Poll's tag in the returned value */
+	uint32_t root_id;    /* tokio root: offset of Vtable.id_offset */
+	uint64_t mask;	     /* (word & mask) == pending: the poll returned Pending */
 	uint64_t pending;
-	uint64_t self_mask;	/* AFR_SUBJECT_MASK, or 0 where self is unknown */
+	uint64_t self_mask; /* AFR_SUBJECT_MASK, or 0 where self is unknown */
 };
 
 /* A thread's place in its chunk. No destructor, no allocation: a chunk whose thread is
@@ -68,19 +68,19 @@ struct af_hook {
 struct af_thread {
 	uint64_t cursor;	/* next slot; moved by xadd, also by signal handlers */
 	uint64_t limit;		/* behind the last slot; 0 before the first chunk */
-	struct af_chunk *chunk;	/* NULL: none yet, or records go to the sink */
+	struct af_chunk *chunk; /* NULL: none yet, or records go to the sink */
 	uint64_t sunk_from;	/* where the cursor started in the sink, 0 if not there */
 	uint32_t tid;
-	uint32_t number;	/* in the session + 1; 0 before the first chunk */
+	uint32_t number; /* in the session + 1; 0 before the first chunk */
 	uint32_t sequence;
 	uint32_t reserved;
 };
 
 /* The stubs: where a patched function's cell jumps to with r10 = its hook. Not to be
    called from C. See entry_x86_64.S. */
-void af_stub_coroutine(void);	/* `__state` of one byte */
-void af_stub_plain(void);	/* hand-written polls, and roots known by address */
-void af_stub_tokio_root(void);	/* tokio: the task's id is read */
+void af_stub_coroutine(void);  /* `__state` of one byte */
+void af_stub_plain(void);      /* hand-written polls, and roots known by address */
+void af_stub_tokio_root(void); /* tokio: the task's id is read */
 
 /* Starts recording into `session` (mapped, its chunks free). Before any stub can run. */
 void af_record_start(struct af_session *session);

@@ -26,7 +26,7 @@ int af_stub_personality(int version, int actions, uint64_t exception_class, void
 			struct _Unwind_Context *context)
 {
 	static const struct af_hook unknown = {
-		.payload = (uint64_t)(AFR_FUNCTIONS_MAX - 1) << AFR_FUNCTION_SHIFT,
+		.payload = (uint64_t)AFR_FUNCTION_UNKNOWN << AFR_FUNCTION_SHIFT,
 	};
 	if (actions & UA_CLEANUP_PHASE) {
 		const struct af_hook *hook = &unknown;

@@ -24,7 +24,8 @@ static void write_all(struct af_writer *w, const void *data, size_t size)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			w->error = af_error_system(n ? errno : ENOSPC, "cannot write the raw trace");
+			w->error =
+				af_error_system(n ? errno : ENOSPC, "cannot write the raw trace");
 		else
 			at += n, size -= (size_t)n;
 	}
@@ -165,8 +166,8 @@ static void give_back(struct af_session *s, struct af_chunk *chunk, uint32_t ind
 		next = ((head >> 32) + 1) << 32 | (index + 1);
 		/* Release: pairs with the acquire of the thread that takes it; the zeroes
 		   are there before its records. */
-	} while (!atomic_compare_exchange_weak_explicit(&s->free_list, &head, next,
-							memory_order_acq_rel, memory_order_acquire));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&s->free_list, &head, next, memory_order_acq_rel, memory_order_acquire));
 	atomic_fetch_add(&s->freed_count, 1);
 	if (atomic_load(&s->host_waiters))
 		syscall(SYS_futex, &s->freed_count, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);

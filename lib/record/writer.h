@@ -13,12 +13,12 @@
 #include "record/session.h"
 
 struct af_writer {
-	int fd;			/* the raw trace */
+	int fd; /* the raw trace */
 	struct af_session *session;
 	uint64_t records;
 	uint64_t unfinished;	/* slots taken but never written */
 	uint64_t lost_to_disk;	/* records that could not be written */
-	struct af_error *error;	/* the first failure to write; NULL if none */
+	struct af_error *error; /* the first failure to write; NULL if none */
 	uint32_t *patience;	/* per chunk: drains for which a slot has not been written */
 };
 
@@ -28,14 +28,15 @@ struct af_error *af_writer_init(struct af_writer *writer, int fd, struct af_sess
 void af_writer_deinit(struct af_writer *writer);
 
 enum af_drain {
-	AF_DRAIN_FULL,	/* only chunks that threads have left */
-	AF_DRAIN_GONE,	/* and those whose threads are no more */
-	AF_DRAIN_ALL,	/* the host is gone, or at its end: everything committed */
+	AF_DRAIN_FULL, /* only chunks that threads have left */
+	AF_DRAIN_GONE, /* and those whose threads are no more */
+	AF_DRAIN_ALL,  /* the host is gone, or at its end: everything committed */
 };
 /* True if anything was drained. */
 bool af_writer_drain(struct af_writer *writer, enum af_drain what);
 
 /* Calibration, hooks, end. The file is complete after this. */
-struct af_error *af_writer_finish(struct af_writer *writer, enum afr_end_reason reason) af_must_check;
+struct af_error *af_writer_finish(struct af_writer *writer,
+				  enum afr_end_reason reason) af_must_check;
 
 #endif

@@ -10,7 +10,7 @@
 
 /* One CHUNK block: `count` records that lie wholly inside the file. */
 struct af_chunk_entry {
-	uint32_t thread;	/* afr_chunk.thread; an index in `threads` after open */
+	uint32_t thread; /* afr_chunk.thread; an index in `threads` after open */
 	uint32_t sequence;
 	uint32_t count;
 	uint32_t tid;
@@ -19,26 +19,26 @@ struct af_chunk_entry {
 
 struct af_thread_entry {
 	struct af_thread thread;
-	size_t first_chunk, n_chunks;	/* in `chunks` */
+	size_t first_chunk, n_chunks; /* in `chunks` */
 };
 
 struct af_trace {
-	const uint8_t *data;	/* the file, mapped */
+	const uint8_t *data; /* the file, mapped */
 	size_t size;
 	struct af_trace_info info;
 	struct af_timebase timebase;
-	uint64_t clock_end;	/* ns: the last calibration, 0 if there is none */
+	uint64_t clock_end; /* ns: the last calibration, 0 if there is none */
 
 	struct af_futuremap *maps;
 	uint32_t *first_function; /* of each map */
 	size_t n_maps;
-	struct af_function *functions;	/* by number; root == name == NULL: no such */
+	struct af_function *functions; /* by number; root == name == NULL: no such */
 
-	struct af_chunk_entry *chunks;	/* by thread, then sequence */
+	struct af_chunk_entry *chunks; /* by thread, then sequence */
 	size_t n_chunks;
 	struct af_thread_entry *threads;
 
-	struct af_tasks tasks;	/* of the last walk */
+	struct af_tasks tasks; /* of the last walk */
 };
 
 #endif

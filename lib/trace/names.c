@@ -62,8 +62,8 @@ bool af_function_await(const struct af_trace *trace, const struct af_function *f
 	   got, but not in which of them. */
 	if (poll->n_futures != 1)
 		return false;
-	const struct afm_future *future = af_futuremap_futures(
-		map, *af_futuremap_poll_futures(map, poll->first_future));
+	const struct afm_future *future =
+		af_futuremap_futures(map, *af_futuremap_poll_futures(map, poll->first_future));
 	const struct afm_variant *variant =
 		find_variant(map, af_futuremap_types(map, future->type), state);
 	if (!variant || !variant->line)

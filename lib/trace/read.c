@@ -206,6 +206,10 @@ static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t p
 	}
 	if (!*function->name)
 		function->name = *function->future ? function->future : "(unnamed)";
+	/* tokio's spawn_blocking, and its workers, are tasks of this future (tokio
+	   src/runtime/blocking/task.rs, 0.2 and later). */
+	static const char blocking[] = "tokio::runtime::blocking::task::BlockingTask<";
+	function->blocking = !strncmp(function->name, blocking, sizeof(blocking) - 1);
 }
 
 static uint32_t map_functions(const struct af_trace *trace, size_t i)

@@ -80,6 +80,19 @@ static void begin_own_future(struct af_span_stack *stack, struct af_walker *walk
 }
 
 /*
+ * A poll that no other poll waits for. Executors run whole event loops inside the "poll"
+ * of a blocking closure (tokio's workers are such closures): what is polled there is
+ * nobody's child.
+ */
+static bool is_outermost(const struct af_walker *walker, const struct af_open_span *open,
+			 enum afr_kind kind)
+{
+	return open->span.depth == 0 || kind == AFR_ENTER_TASK || kind == AFR_ENTER_TASK_AT ||
+	       (af_trace_function(walker->trace, open[-1].span.function)->blocking &&
+		!af_trace_function(walker->trace, open->span.function)->blocking);
+}
+
+/*
  * Task roots say which task they poll. Within a root every poll is that task's. A poll
  * that is outermost and in no root is driven by an executor (or a block_on) that nobody
  * told us about: then the future itself is the task, known by where it lies.
@@ -96,7 +109,7 @@ static void begin_task(struct af_span_stack *stack, struct af_walker *walker,
 				       false);
 		/* Nothing is to be replaced where ids are told. */
 		open->fresh = kind == AFR_ENTER_TASK || is_born_with(walker, span);
-	} else if (span->depth == 0) {
+	} else if (span->outermost) {
 		open->owns_task = true;
 		span->task = find_task(walker, AF_KEY_SELF, span, kind == AFR_ENTER_NEW);
 	} else {
@@ -164,6 +177,7 @@ static void begin_span(struct af_span_stack *stack, struct af_walker *walker,
 		},
 	};
 	stack->depth++;
+	open->span.outermost = is_outermost(walker, open, kind);
 	begin_task(stack, walker, open, kind);
 	if (walker->visitor->begin && !walker->visitor->begin(walker->context, &open->span))
 		walker->stopped = true;
@@ -232,7 +246,9 @@ static void end_by_record(struct af_span_stack *stack, struct af_walker *walker,
 			  const struct afr_record *record, uint64_t now)
 {
 	uint32_t depth = stack->depth;
-	while (depth && stack->open[depth - 1].span.function != afr_function(record))
+	/* An unwinder that does not tell which function: unwinding goes from the top. */
+	bool top = afr_kind(record) == AFR_UNWIND && afr_function(record) == AFR_FUNCTION_UNKNOWN;
+	while (depth && !top && stack->open[depth - 1].span.function != afr_function(record))
 		depth--;
 	if (!depth) {
 		walker->counts->stray++;

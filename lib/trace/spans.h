@@ -16,18 +16,18 @@
 
 #include "trace/internal.h"
 
-#define AF_SPAN_DEPTH_MAX 65536	/* deeper than any stack lets polls nest; bounds memory */
+#define AF_SPAN_DEPTH_MAX 65536 /* deeper than any stack lets polls nest; bounds memory */
 
 struct af_open_span {
 	struct af_span span;
-	int32_t root;		/* index in the stack of the innermost task root, or -1 */
-	bool owns_task;		/* this span is a poll of its task as a whole */
-	bool fresh;		/* ... and the first one that we know of */
-	bool own;		/* this span polls the future of the root below it */
-	bool own_seen;		/* root: the poll of its own future has begun */
+	int32_t root;			/* index in the stack of the innermost task root, or -1 */
+	bool owns_task;			/* this span is a poll of its task as a whole */
+	bool fresh;			/* ... and the first one that we know of */
+	bool own;			/* this span polls the future of the root below it */
+	bool own_seen;			/* root: the poll of its own future has begun */
 	enum af_span_result own_result; /* root: and what became of it */
 	uint64_t longest_child;
-	uint32_t longest_function;	/* inner_function and inner_duration of that child */
+	uint32_t longest_function; /* inner_function and inner_duration of that child */
 	uint64_t longest_duration;
 };
 
@@ -35,7 +35,7 @@ struct af_span_stack {
 	const struct af_thread *thread;
 	struct af_open_span *open;
 	uint32_t depth, room;
-	uint64_t last;		/* ns of the last record: time never runs back */
+	uint64_t last; /* ns of the last record: time never runs back */
 };
 
 /* What all threads of a walk share. */
@@ -44,7 +44,7 @@ struct af_walker {
 	const struct af_visitor *visitor;
 	void *context;
 	struct af_walk *counts;
-	bool stopped;		/* the visitor wants no more */
+	bool stopped; /* the visitor wants no more */
 	bool no_memory;
 };
 

@@ -16,9 +16,9 @@
 
 struct af_stream {
 	const struct af_chunk_entry *chunk, *chunks_end;
-	uint32_t next;			/* record in `chunk` */
-	uint32_t head, tail;		/* of what is in `window` */
-	uint64_t unfinished, bad;	/* records passed over */
+	uint32_t next;		  /* record in `chunk` */
+	uint32_t head, tail;	  /* of what is in `window` */
+	uint64_t unfinished, bad; /* records passed over */
 	struct afr_record window[2 * AF_STREAM_WINDOW];
 };
 

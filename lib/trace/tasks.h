@@ -16,22 +16,22 @@
 enum af_task_key {
 	AF_KEY_NONE,
 	AF_KEY_ID,	/* value: the executor's id */
-	AF_KEY_ADDRESS,	/* value: address of the task */
+	AF_KEY_ADDRESS, /* value: address of the task */
 	AF_KEY_SELF,	/* value: address of a future that no known root polls, and function */
 };
 
 struct af_task_slot {
 	uint64_t value;
 	uint32_t function;
-	uint16_t key;		/* enum af_task_key */
+	uint16_t key; /* enum af_task_key */
 	uint16_t reserved;
-	uint32_t task;		/* number of the present tenant */
+	uint32_t task; /* number of the present tenant */
 };
 
 struct af_tasks {
 	struct af_task *tasks;
 	uint32_t n_tasks, tasks_room;
-	struct af_task_slot *slots;	/* open addressing, a power of two */
+	struct af_task_slot *slots; /* open addressing, a power of two */
 	size_t n_used, n_slots;
 };
 

@@ -13,7 +13,7 @@
 #include <time.h>
 
 #define SECOND UINT64_C(1000000000)
-#define RATE_MIN UINT64_C(1000000)	/* ticks per second that a real counter may have */
+#define RATE_MIN UINT64_C(1000000) /* ticks per second that a real counter may have */
 #define RATE_MAX UINT64_C(20000000000)
 
 static uint64_t clock_ns(clockid_t clock)

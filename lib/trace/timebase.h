@@ -14,7 +14,7 @@
 struct af_timebase {
 	uint64_t multiplier;
 	unsigned shift;
-	bool estimated;		/* the rate was not in the file */
+	bool estimated; /* the rate was not in the file */
 };
 
 /* `clock` is the last calibration in the file, or NULL where the file has none. */

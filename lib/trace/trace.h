@@ -30,6 +30,7 @@ struct af_function {
 	const char *file;	/* definition, "" if unknown */
 	uint32_t line;
 	bool root;		/* an executor's entry of a task */
+	bool blocking;		/* runs a blocking closure: being long is its purpose */
 	uint32_t object;	/* which map, and which poll in it: for af_function_await() */
 	uint32_t poll;
 };
@@ -74,6 +75,8 @@ struct af_span {
 	uint32_t function;	/* for af_trace_function() */
 	uint32_t task;		/* task number; final when the span has ended */
 	uint32_t depth;		/* 0: outermost on its thread */
+	bool outermost;		/* no other poll waits for it: depth 0, a task root, or in a
+				   blocking closure, where executors run their loops */
 	bool first_poll;	/* the coroutine had not begun before this poll */
 	uint64_t self;		/* address of the future (of the task, for a root), 0 unknown */
 	uint64_t begin, end;	/* ns since the trace began; end: when it has ended */

@@ -78,7 +78,8 @@ void af_summary_add(struct af_summary *summary, const struct af_trace *trace,
 		summary->first = span->begin;
 	if (span->end > summary->last)
 		summary->last = span->end;
-	if (span->depth == 0 && span->result != AF_SPAN_LOST)
+	if (span->outermost && span->result != AF_SPAN_LOST &&
+	    !af_trace_function(trace, span->function)->blocking)
 		consider(summary, trace, span);
 }
 
