@@ -31,7 +31,7 @@ struct companion {
 	struct af_session *session;
 	int report, answer, pidfd;
 	struct af_futuremap map;
-	void *built;		/* the map's bytes, where they are ours */
+	void *built; /* the map's bytes, where they are ours */
 	char output[PATH_MAX];
 	char raw[PATH_MAX];
 };
@@ -41,7 +41,8 @@ static bool adopt(struct companion *c, int session_fd)
 	struct stat st;
 	if (fstat(session_fd, &st) < 0 || st.st_size < (off_t)sizeof(struct af_session))
 		return false;
-	struct af_session *s = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, session_fd, 0);
+	struct af_session *s =
+		mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, session_fd, 0);
 	if (s == MAP_FAILED)
 		return false;
 	c->session = s;
@@ -54,8 +55,8 @@ static bool adopt(struct companion *c, int session_fd)
    signals that are meant for it. */
 static void detach(struct companion *c, int session_fd)
 {
-	static const int ignored[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGPIPE, SIGTSTP,
-				      SIGTTOU, SIGUSR1, SIGUSR2};
+	static const int ignored[] = {SIGINT,  SIGQUIT, SIGTERM, SIGHUP, SIGPIPE,
+				      SIGTSTP, SIGTTOU, SIGUSR1, SIGUSR2};
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal(ignored[i], SIG_IGN);
 	int null = open("/dev/null", O_RDWR);
@@ -121,7 +122,8 @@ static struct af_error *get_map(struct companion *c)
 	/* Through /proc: right even if the file was replaced or removed since. */
 	snprintf(exe, sizeof(exe), "/proc/%u/exe", s->host_pid);
 	bool readable = access(s->executable, R_OK) == 0;
-	struct af_error *error = af_analysis_build(readable ? s->executable : exe, NULL, &c->built, &size);
+	struct af_error *error =
+		af_analysis_build(readable ? s->executable : exe, NULL, &c->built, &size);
 	if (error)
 		return error;
 	c->map = (struct af_futuremap){c->built, size};
@@ -156,7 +158,8 @@ static bool settle_map(struct companion *c)
 		af_error_destroy(error);
 	} else if (c->map.header->verdict != AFM_FUTURES) {
 		state = AF_MAP_NOTHING;
-		snprintf(s->message, sizeof(s->message), "%s", verdict_text(c->map.header->verdict));
+		snprintf(s->message, sizeof(s->message), "%s",
+			 verdict_text(c->map.header->verdict));
 	}
 	atomic_store(&s->map_state, state);
 	(void)!write(c->answer, "", 1);
@@ -357,7 +360,8 @@ static void trace_host(struct companion *c)
 		report(c, "failed", text);
 		return;
 	}
-	struct af_error *error = af_writer_init(&writer, fd, c->session, c->map.header, c->map.size);
+	struct af_error *error =
+		af_writer_init(&writer, fd, c->session, c->map.header, c->map.size);
 	if (error) {
 		cli_say("%s", error->message);
 		report(c, "failed", error->message);

@@ -48,6 +48,7 @@ static int parse(struct options *options, int argc, char **argv)
 	char name[] = "asyncflame";
 	argv[0] = name;
 	for (;;) {
+		/* clang-format off */
 		switch (getopt_long(argc, argv, "o:qh", longs, NULL)) {
 		case 'o': options->output = optarg; break;
 		case 'q': options->quiet = true; break;
@@ -60,6 +61,7 @@ static int parse(struct options *options, int argc, char **argv)
 		case -1: return optind == argc - 1 ? optind : -1 - usage();
 		default: return -1 - usage();
 		}
+		/* clang-format on */
 	}
 }
 

@@ -21,7 +21,8 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{"format", 'f', "FORMAT", 0, "json (the usual one), dot, or svg (made by Graphviz's dot)", 0},
+	{"format", 'f', "FORMAT", 0, "json (the usual one), dot, or svg (made by Graphviz's dot)",
+	 0},
 	{"root", 'r', "NAME", 0, "only what the future NAME awaits, directly or not", 0},
 	{"collapse", 'c', NULL, 0, "one node for all instances of a generic", 0},
 	{"filter", 'F', "PATTERNS", 0,
@@ -124,7 +125,7 @@ int cmd_deps(int argc, char **argv)
 {
 	static const struct argp argp = {
 		options, parse, "OBJECT", "Prints which future in OBJECT awaits which.",
-		NULL, NULL, NULL,
+		NULL,	 NULL,	NULL,
 	};
 	struct arguments a = {0};
 	struct af_futuremap map;

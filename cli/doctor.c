@@ -72,7 +72,7 @@ static const char *verdict_mend(uint32_t verdict, const char **problem)
 
 static void print_futures(const struct af_futuremap *map)
 {
-	uint64_t n[4] = {0};	/* out of line, inlined only, not emitted, of all coroutines */
+	uint64_t n[4] = {0}; /* out of line, inlined only, not emitted, of all coroutines */
 
 	for (uint32_t i = 0; i < map->header->futures.count; i++) {
 		uint32_t flags = af_futuremap_futures(map, i)->flags;
@@ -127,10 +127,14 @@ static int report(const char *object, const struct af_futuremap *map)
 int cmd_doctor(int argc, char **argv)
 {
 	static const struct argp argp = {
-		NULL, parse, "OBJECT",
+		NULL,
+		parse,
+		"OBJECT",
 		"Says what of OBJECT would be traced, what not, why, and what mends it. "
 		"Exit status 0: can be traced, 1: cannot.",
-		NULL, NULL, NULL,
+		NULL,
+		NULL,
+		NULL,
 	};
 	struct af_object_facts facts;
 	struct af_futuremap map;

@@ -11,7 +11,7 @@
 struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv);
-	const char *summary;	/* NULL: not for people */
+	const char *summary; /* NULL: not for people */
 };
 
 static const struct verb verbs[] = {

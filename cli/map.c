@@ -17,7 +17,7 @@
 
 struct arguments {
 	const char *object;
-	bool text, json;	/* as asked for; neither: the usual */
+	bool text, json; /* as asked for; neither: the usual */
 	bool sizes;
 	struct af_filter filter;
 };
@@ -113,8 +113,10 @@ static int print(const struct arguments *a, const struct af_futuremap *map)
 int cmd_map(int argc, char **argv)
 {
 	static const struct argp argp = {
-		options, parse, "OBJECT",
-		"Prints what debug info knows of the async code in OBJECT.", NULL, NULL, NULL,
+		options,  parse,
+		"OBJECT", "Prints what debug info knows of the async code in OBJECT.",
+		NULL,	  NULL,
+		NULL,
 	};
 	struct arguments a = {0};
 	struct progress progress = {0};
@@ -123,7 +125,7 @@ int cmd_map(int argc, char **argv)
 	void *data;
 
 	argp_err_exit_status = 125;
-	argv[0] = (char[]){"asyncflame map"};	/* what help and errors call it */
+	argv[0] = (char[]){"asyncflame map"}; /* what help and errors call it */
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	clock_gettime(CLOCK_MONOTONIC, &progress.start);
 	if (isatty(STDERR_FILENO)) {

@@ -57,7 +57,7 @@ struct options {
 /* What goes into the child's environment beside the options. */
 struct launch {
 	const struct options *options;
-	char program[PATH_MAX];		/* of asyncflame */
+	char program[PATH_MAX]; /* of asyncflame */
 	char library[PATH_MAX];
 	char output[PATH_MAX];
 	struct sessions sessions;
@@ -103,6 +103,7 @@ static int parse(struct options *options, int argc, char **argv)
 	char name[] = "asyncflame";
 	argv[0] = name;
 	for (;;) {
+		/* clang-format off */
 		switch (getopt_long(argc, argv, "+o:qh", longs, NULL)) {
 		case 'o': options->output = optarg; break;
 		case OPTION_FILTER: options->filter = optarg; break;
@@ -114,6 +115,7 @@ static int parse(struct options *options, int argc, char **argv)
 		case -1: return optind;
 		default: cli_say("see asyncflame help run"); return -1 - CLI_FAILED;
 		}
+		/* clang-format on */
 	}
 }
 
@@ -132,7 +134,8 @@ static bool check_options(struct options *options)
 	size_t length = options->output ? strlen(options->output) : 0;
 	if (!options->format)
 		options->format = length > 4 && !strcmp(options->output + length - 4, ".raw")
-					  ? "raw" : "chrome";
+					  ? "raw"
+					  : "chrome";
 	return true;
 }
 
@@ -223,7 +226,9 @@ static bool find_library(struct launch *launch)
 #elif defined(__aarch64__)
 		"../lib/aarch64-linux-gnu/",
 #endif
-		"../lib/", "../lib/asyncflame/", "../lib64/",
+		"../lib/",
+		"../lib/asyncflame/",
+		"../lib64/",
 	};
 	const char *given = text_from_environment("ASYNCFLAME_LIBRARY");
 	if (given) {

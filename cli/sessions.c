@@ -16,8 +16,8 @@ static bool make_in(struct sessions *sessions, const char *parent)
 {
 	if (!parent || parent[0] != '/')
 		return false;
-	int n = snprintf(sessions->directory, sizeof(sessions->directory),
-			 "%s/asyncflame.XXXXXX", parent);
+	int n = snprintf(sessions->directory, sizeof(sessions->directory), "%s/asyncflame.XXXXXX",
+			 parent);
 	/* mkdtemp makes it with mode 0700. */
 	return n > 0 && (size_t)n < sizeof(sessions->directory) && mkdtemp(sessions->directory);
 }

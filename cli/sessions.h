@@ -21,9 +21,9 @@
 
 struct sessions {
 	char directory[PATH_MAX];
-	unsigned traced;	/* recordings that came to a trace */
-	unsigned living;	/* still going on */
-	char reason[1024];	/* of one that did not, "" if there was none */
+	unsigned traced;   /* recordings that came to a trace */
+	unsigned living;   /* still going on */
+	char reason[1024]; /* of one that did not, "" if there was none */
 };
 
 /* Makes the directory; false and errno if there can be none. */

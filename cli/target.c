@@ -122,6 +122,7 @@ static bool gains_privileges(const char *path)
 
 static const char *machine_name(unsigned machine)
 {
+	/* clang-format off */
 	switch (machine) {
 	case EM_X86_64: return "x86-64";
 	case EM_386: return "32-bit x86";
@@ -132,6 +133,7 @@ static const char *machine_name(unsigned machine)
 	case EM_S390: return "s390";
 	default: return "another architecture";
 	}
+	/* clang-format on */
 }
 
 /* Everything that the ELF headers tell; true if there is more to look at. */
@@ -157,14 +159,16 @@ static bool check_headers(struct target *target, const struct af_object_facts *f
 	} else if (gains_privileges(path)) {
 		set(target, TARGET_UNTRACEABLE, CLI_FAILED,
 		    "%s: is setuid, setgid or has capabilities, which shuts asyncflame out; trace "
-		    "a copy without them, as the user it is to run as", path);
+		    "a copy without them, as the user it is to run as",
+		    path);
 	} else if (!facts->has_interp && facts->type == ET_DYN && !facts->static_pie) {
 		set(target, TARGET_NO_START, CLI_CANNOT_EXECUTE,
 		    "%s: is a shared library, not a program", path);
 	} else if (!facts->has_interp) {
 		set(target, TARGET_UNTRACEABLE, CLI_FAILED,
 		    "%s: is statically linked, and asyncflame is loaded by the dynamic linker; "
-		    "build for a -gnu target, without -C target-feature=+crt-static", path);
+		    "build for a -gnu target, without -C target-feature=+crt-static",
+		    path);
 	} else {
 		return true;
 	}
@@ -189,8 +193,8 @@ static void show_progress(void *arg, double fraction)
 	if (!progress->wanted || seconds < 1 || !(fraction >= 0 && fraction <= 1))
 		return;
 	progress->shown = true;
-	fprintf(stderr, "\rasyncflame: reading debug info [%-30.*s] %3.0f %%",
-		(int)(fraction * 30), bar, fraction * 100);
+	fprintf(stderr, "\rasyncflame: reading debug info [%-30.*s] %3.0f %%", (int)(fraction * 30),
+		bar, fraction * 100);
 }
 
 /* The map is made now, with a person watching, and not in the companion: from the cache
@@ -229,13 +233,15 @@ static void judge(struct target *target, uint32_t verdict)
 		set(target, TARGET_UNTRACEABLE, CLI_FAILED,
 		    "%s: holds async Rust, but no debug info; build it with "
 		    "CARGO_PROFILE_RELEASE_DEBUG=full (or in Cargo.toml: [profile.release] "
-		    "debug = \"full\", strip = false)", target->path);
+		    "debug = \"full\", strip = false)",
+		    target->path);
 		break;
 	case AFM_LINE_TABLES_ONLY:
 		set(target, TARGET_UNTRACEABLE, CLI_FAILED,
 		    "%s: its debug info holds line numbers only, asyncflame needs types; build it "
 		    "with CARGO_PROFILE_RELEASE_DEBUG=full (or in Cargo.toml: [profile.release] "
-		    "debug = \"full\")", target->path);
+		    "debug = \"full\")",
+		    target->path);
 		break;
 	default:
 		set(target, TARGET_OTHER, 0, "%s shows no sign of async Rust", target->base);
@@ -246,8 +252,7 @@ static void check_futures(struct target *target, const struct af_object_facts *f
 {
 	struct af_futuremap map = {0};
 	uint32_t verdict = 0;
-	if (facts->build_id_size &&
-	    !af_cache_load(&map, facts->build_id, facts->build_id_size)) {
+	if (facts->build_id_size && !af_cache_load(&map, facts->build_id, facts->build_id_size)) {
 		verdict = map.header->verdict;
 		af_futuremap_close(&map);
 	} else if (!facts->rust && !facts->async_sign) {

@@ -10,18 +10,18 @@
 #include <stdbool.h>
 
 enum target_kind {
-	TARGET_TRACEABLE,	/* holds futures, and they can be traced */
-	TARGET_OTHER,		/* a script, or no sign of async Rust: is simply run */
-	TARGET_UNTRACEABLE,	/* runs, but asyncflame cannot look in: `message` */
-	TARGET_NO_START,	/* cannot be started: `message` and `status` */
+	TARGET_TRACEABLE,   /* holds futures, and they can be traced */
+	TARGET_OTHER,	    /* a script, or no sign of async Rust: is simply run */
+	TARGET_UNTRACEABLE, /* runs, but asyncflame cannot look in: `message` */
+	TARGET_NO_START,    /* cannot be started: `message` and `status` */
 };
 
 struct target {
 	enum target_kind kind;
-	int status;		/* exit status that goes with the refusal */
-	char path[PATH_MAX];	/* resolved through PATH, as execvp does */
-	const char *base;	/* its last component */
-	char message[2 * PATH_MAX];	/* one line, why; for TARGET_OTHER what it is */
+	int status;		    /* exit status that goes with the refusal */
+	char path[PATH_MAX];	    /* resolved through PATH, as execvp does */
+	const char *base;	    /* its last component */
+	char message[2 * PATH_MAX]; /* one line, why; for TARGET_OTHER what it is */
 };
 
 /* Looks `program` up and looks at it; its map is built and cached on the way, with

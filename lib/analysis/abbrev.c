@@ -76,12 +76,12 @@ static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbr
 		attribute->constant = constant;
 		abbrev->n_attributes++;
 
-		int size = af_form_size(attribute->form, table->address_size,
-					table->offset_size, table->version);
+		int size = af_form_size(attribute->form, table->address_size, table->offset_size,
+					table->version);
 		attribute->size = size;
 		note(abbrev, attribute->name,
-		     (struct af_place){(uint32_t)table->attributes.count - 1,
-				       (uint16_t)steps, (uint16_t)fixed});
+		     (struct af_place){(uint32_t)table->attributes.count - 1, (uint16_t)steps,
+				       (uint16_t)fixed});
 		if (size >= 0 && fixed + (uint32_t)size <= UINT16_MAX) {
 			fixed += (uint32_t)size;
 			continue;
@@ -189,7 +189,8 @@ struct af_error *af_abbrevs_get(const struct af_unit *unit, uint64_t offset,
 	const struct af_section *section = &file->sections[AF_SEC_ABBREV];
 	if (offset >= section->size)
 		return af_error_create("unit at 0x%x: abbreviations at 0x%llx lie outside "
-				       ".debug_abbrev", unit->offset, (unsigned long long)offset);
+				       ".debug_abbrev",
+				       unit->offset, (unsigned long long)offset);
 	struct af_abbrevs *table = calloc(1, sizeof(*table));
 	if (!table)
 		return af_error_create("out of memory");

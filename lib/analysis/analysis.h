@@ -32,14 +32,14 @@ struct af_error *af_analysis_build(const char *path, const struct af_analysis_op
 
 /* What can be said of an object without reading its debug info. */
 struct af_object_facts {
-	bool elf;		/* if false, nothing else is set */
-	uint16_t machine, type;	/* EM_*, ET_* */
-	uint8_t elf_class;	/* ELFCLASS32 or ELFCLASS64 */
+	bool elf;		  /* if false, nothing else is set */
+	uint16_t machine, type;	  /* EM_*, ET_* */
+	uint8_t elf_class;	  /* ELFCLASS32 or ELFCLASS64 */
 	bool has_interp, dynamic; /* has PT_INTERP, PT_DYNAMIC */
-	bool static_pie;	/* ET_DYN with DF_1_PIE or an entry, but no interpreter */
-	bool rust;		/* shows a sign of the Rust compiler */
-	bool async_sign;	/* holds compiled coroutines, whatever its debug info */
-	bool has_debug_info;	/* .debug_info, in itself or in a separate file that was found */
+	bool static_pie;	  /* ET_DYN with DF_1_PIE or an entry, but no interpreter */
+	bool rust;		  /* shows a sign of the Rust compiler */
+	bool async_sign;	  /* holds compiled coroutines, whatever its debug info */
+	bool has_debug_info;	  /* .debug_info, in itself or in a separate file that was found */
 	uint8_t build_id[AFM_BUILD_ID_MAX];
 	uint32_t build_id_size;
 };

@@ -9,6 +9,7 @@
 int af_form_size(uint64_t form, unsigned int address_size, unsigned int offset_size,
 		 unsigned int version)
 {
+	/* clang-format off */
 	switch (form) {
 	case DW_FORM_flag_present:
 	case DW_FORM_implicit_const:
@@ -37,6 +38,7 @@ int af_form_size(uint64_t form, unsigned int address_size, unsigned int offset_s
 	default:
 		return -1;
 	}
+	/* clang-format on */
 }
 
 void af_form_skip(const struct af_unit *unit, struct af_bytes *b, uint64_t form)
@@ -46,6 +48,7 @@ void af_form_skip(const struct af_unit *unit, struct af_bytes *b, uint64_t form)
 		af_bytes_skip(b, (uint64_t)size);
 		return;
 	}
+	/* clang-format off */
 	switch (form) {
 	case DW_FORM_exprloc: case DW_FORM_block:
 		af_bytes_skip(b, af_bytes_uleb(b));
@@ -77,6 +80,7 @@ void af_form_skip(const struct af_unit *unit, struct af_bytes *b, uint64_t form)
 	default:
 		af_bytes_fail(b);
 	}
+	/* clang-format on */
 }
 
 static void read_block(struct af_bytes *b, struct af_value *value, uint64_t size)
@@ -104,6 +108,7 @@ void af_form_read(const struct af_unit *unit, struct af_bytes *b,
 		}
 	}
 	value->form = (uint16_t)form;
+	/* clang-format off */
 	switch (form) {
 	case DW_FORM_flag_present:
 		value->number = 1;
@@ -138,6 +143,7 @@ void af_form_read(const struct af_unit *unit, struct af_bytes *b,
 		value->number = af_bytes_uleb(b);
 		return;
 	}
+	/* clang-format on */
 	int size = af_form_size(form, unit->address_size, unit->offset_size, unit->version);
 	if (size < 0 || size > 8) {
 		value->form = 0;
@@ -158,16 +164,15 @@ static const char *indexed_string(const struct af_unit *unit, uint64_t index)
 {
 	const struct af_section *offsets = &unit->file->sections[AF_SEC_STR_OFFSETS];
 	uint64_t at = unit->str_offsets_base + index * unit->offset_size;
-	if (index > offsets->size || at > offsets->size ||
-	    offsets->size - at < unit->offset_size)
+	if (index > offsets->size || at > offsets->size || offsets->size - at < unit->offset_size)
 		return NULL;
 	struct af_bytes b = af_bytes_make(offsets->data + at, unit->offset_size);
-	return string_at(&unit->file->sections[AF_SEC_STR],
-			 af_bytes_fixed(&b, unit->offset_size));
+	return string_at(&unit->file->sections[AF_SEC_STR], af_bytes_fixed(&b, unit->offset_size));
 }
 
 const char *af_value_string(const struct af_unit *unit, const struct af_value *value)
 {
+	/* clang-format off */
 	switch (value->form) {
 	case DW_FORM_string:
 		return (const char *)value->data;
@@ -185,17 +190,21 @@ const char *af_value_string(const struct af_unit *unit, const struct af_value *v
 	default:
 		return NULL;
 	}
+	/* clang-format on */
 }
 
-bool af_value_address(const struct af_unit *unit, const struct af_value *value,
-		      uint64_t *address)
+bool af_value_address(const struct af_unit *unit, const struct af_value *value, uint64_t *address)
 {
 	switch (value->form) {
 	case DW_FORM_addr:
 		*address = value->number;
 		return true;
-	case DW_FORM_addrx: case DW_FORM_addrx1: case DW_FORM_addrx2: case DW_FORM_addrx3:
-	case DW_FORM_addrx4: case DW_FORM_GNU_addr_index:
+	case DW_FORM_addrx:
+	case DW_FORM_addrx1:
+	case DW_FORM_addrx2:
+	case DW_FORM_addrx3:
+	case DW_FORM_addrx4:
+	case DW_FORM_GNU_addr_index:
 		break;
 	default:
 		return false;
@@ -234,14 +243,19 @@ static af_die_id by_signature(const struct af_debuginfo *info, uint64_t signatur
 af_die_id af_value_reference(const struct af_unit *unit, const struct af_value *value)
 {
 	switch (value->form) {
-	case DW_FORM_ref1: case DW_FORM_ref2: case DW_FORM_ref4: case DW_FORM_ref8:
+	case DW_FORM_ref1:
+	case DW_FORM_ref2:
+	case DW_FORM_ref4:
+	case DW_FORM_ref8:
 	case DW_FORM_ref_udata:
 		if (value->number >= unit->end - unit->offset)
 			return AF_DIE_NONE;
 		return in_file(unit->file, unit->offset + value->number);
 	case DW_FORM_ref_addr:
 		return in_file(unit->file, value->number);
-	case DW_FORM_GNU_ref_alt: case DW_FORM_ref_sup4: case DW_FORM_ref_sup8:
+	case DW_FORM_GNU_ref_alt:
+	case DW_FORM_ref_sup4:
+	case DW_FORM_ref_sup8:
 		return in_file(unit->file->alternate, value->number);
 	case DW_FORM_ref_sig8:
 		return by_signature(unit->file->info, value->number);
@@ -252,6 +266,7 @@ af_die_id af_value_reference(const struct af_unit *unit, const struct af_value *
 
 bool af_value_constant(const struct af_value *value, uint64_t *constant)
 {
+	/* clang-format off */
 	switch (value->form) {
 	case DW_FORM_data1: case DW_FORM_data2: case DW_FORM_data4: case DW_FORM_data8:
 	case DW_FORM_sdata: case DW_FORM_udata: case DW_FORM_implicit_const: case DW_FORM_flag:
@@ -268,6 +283,7 @@ bool af_value_constant(const struct af_value *value, uint64_t *constant)
 		*constant = af_bytes_fixed(&b, (unsigned int)size);
 		return true;
 	}
+	/* clang-format on */
 	default:
 		return false;
 	}

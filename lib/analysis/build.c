@@ -30,9 +30,11 @@ static struct af_error *scan(struct af_builder *b, const struct af_analysis_opti
 		struct af_scan_progress progress = {
 			.report = options ? options->progress : NULL,
 			.arg = options ? options->progress_arg : NULL,
-			.from = 0.8 * (double)i / (double)n, .to = 0.8 * (double)(i + 1) / (double)n,
+			.from = 0.8 * (double)i / (double)n,
+			.to = 0.8 * (double)(i + 1) / (double)n,
 		};
-		struct af_error *error = af_scan(b->info->files.items[i], &progress, &b->indexes[i]);
+		struct af_error *error =
+			af_scan(b->info->files.items[i], &progress, &b->indexes[i]);
 		if (error)
 			return error;
 	}

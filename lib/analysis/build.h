@@ -17,7 +17,7 @@
 
 /* `__awaitee` in a body: where the user wrote an await of this type. */
 struct af_await {
-	uint32_t body;		/* string: what the body is of, without generic arguments */
+	uint32_t body; /* string: what the body is of, without generic arguments */
 	uint32_t type;
 	uint32_t file, line;
 };
@@ -30,11 +30,11 @@ struct af_impl {
 struct af_builder {
 	struct af_object *object;
 	struct af_debuginfo *info;
-	struct af_index *indexes;	/* one per file of `info` */
+	struct af_index *indexes; /* one per file of `info` */
 	bool failed;
 
 	struct af_strings strings;
-	struct af_strings scratch;	/* names for comparing, not in the map */
+	struct af_strings scratch; /* names for comparing, not in the map */
 	VECTOR(struct afm_type) types;
 	VECTOR(struct afm_field) fields;
 	VECTOR(struct afm_variant) variants;
@@ -51,7 +51,7 @@ struct af_builder {
 	VECTOR(struct afm_driver) drivers;
 	VECTOR(struct afm_layout) layouts;
 
-	VECTOR(struct af_await) awaits;	/* awaits.c */
+	VECTOR(struct af_await) awaits; /* awaits.c */
 	VECTOR(struct af_impl) impls;	/* impls.c: these three */
 	struct af_map impl_heads;	/* hash of the path -> last in `impls` */
 	struct af_map impl_names;	/* hash of the path -> string in `scratch`, 0: unknown */
@@ -64,12 +64,12 @@ struct af_builder {
 	uint32_t verdict;
 };
 
-#define builder_push(b, table)                                                    \
-	({                                                                        \
-		__typeof__((b)->table.items) pushed_ = vector_push(&(b)->table);  \
-		if (!pushed_)                                                     \
-			(b)->failed = true;                                       \
-		pushed_;                                                          \
+#define builder_push(b, table)                                                   \
+	({                                                                       \
+		__typeof__((b)->table.items) pushed_ = vector_push(&(b)->table); \
+		if (!pushed_)                                                    \
+			(b)->failed = true;                                      \
+		pushed_;                                                         \
 	})
 
 /* names.c */
@@ -80,8 +80,7 @@ void af_name_path(struct af_builder *b, const struct af_die *die, struct af_text
 /* How people write a type's qualified name. Appends. */
 void af_name_display(struct af_builder *b, const char *qualified, struct af_text *text);
 /* String of the file that DW_AT_decl_file of this DIE means, and its line. */
-void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file,
-		   uint32_t *line);
+void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file, uint32_t *line);
 
 /* impls.c */
 /* What people call the impl block with this path ("a::{impl#0}"): "a::Sender" or "<a::Db as

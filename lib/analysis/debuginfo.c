@@ -223,7 +223,8 @@ struct af_file *af_debuginfo_add(struct af_debuginfo *info,
 	file->addr = &file->sections[AF_SEC_ADDR];
 	for (int i = 0; i < AF_SEC_COUNT; i++) {
 		struct af_section *section = &file->sections[i];
-		const uint8_t *last = section->size ? memrchr(section->data, 0, section->size) : NULL;
+		const uint8_t *last =
+			section->size ? memrchr(section->data, 0, section->size) : NULL;
 		section->terminated = last ? (size_t)(last + 1 - section->data) : 0;
 	}
 	info->files.items[file->number] = file;

@@ -19,29 +19,33 @@
 #include "analysis/vector.h"
 #include "base/error.h"
 
+/* clang-format off */
 enum af_section_id {
 	AF_SEC_INFO, AF_SEC_ABBREV, AF_SEC_STR, AF_SEC_LINE, AF_SEC_LINE_STR, AF_SEC_STR_OFFSETS,
 	AF_SEC_ADDR, AF_SEC_RANGES, AF_SEC_RNGLISTS, AF_SEC_LOC, AF_SEC_LOCLISTS, AF_SEC_TYPES,
 	AF_SEC_COUNT
 };
+/* clang-format on */
 
 struct af_section {
 	const uint8_t *data;
 	size_t size;
-	size_t terminated;	/* bytes up to the last NUL: a string that begins here ends here */
-	void *owned;		/* what to free, where it was decompressed */
+	size_t terminated; /* bytes up to the last NUL: a string that begins here ends here */
+	void *owned;	   /* what to free, where it was decompressed */
 };
 
 /* What the index pass does at a DIE; chosen once per abbreviation. */
+/* clang-format off */
 enum af_role {
 	AF_ROLE_SKIP, AF_ROLE_NAMESPACE, AF_ROLE_TYPE, AF_ROLE_SUBPROGRAM, AF_ROLE_VARIABLE,
 	AF_ROLE_INLINED,
 };
+/* clang-format on */
 
 struct af_attribute {
-	uint16_t name, form;	/* DW_AT_*, DW_FORM_* */
-	int32_t size;		/* bytes of the value, -1 where they must be looked at */
-	int64_t constant;	/* DW_FORM_implicit_const */
+	uint16_t name, form; /* DW_AT_*, DW_FORM_* */
+	int32_t size;	     /* bytes of the value, -1 where they must be looked at */
+	int64_t constant;    /* DW_FORM_implicit_const */
 };
 
 /* To skip the attributes of a DIE: `fixed` bytes, then one value of form `form` (0 ends). */
@@ -58,21 +62,21 @@ struct af_place {
 
 struct af_abbrev {
 	uint64_t code;
-	uint16_t tag;		/* DW_TAG_*; 0: no such code */
-	uint8_t role;		/* enum af_role */
+	uint16_t tag; /* DW_TAG_*; 0: no such code */
+	uint8_t role; /* enum af_role */
 	bool children;
 	bool has_ranges, has_inline, has_origin; /* has_origin: or a specification */
-	struct af_place name;	/* DW_AT_name; of inlined instances DW_AT_abstract_origin */
+	struct af_place name; /* DW_AT_name; of inlined instances DW_AT_abstract_origin */
 	struct af_place low_pc;
 	uint32_t first_attribute, n_attributes;
-	uint32_t first_skip;	/* in `skips`; the program ends with form 0 */
+	uint32_t first_skip; /* in `skips`; the program ends with form 0 */
 };
 
 struct af_abbrevs {
-	uint64_t offset;	/* in .debug_abbrev */
+	uint64_t offset;			    /* in .debug_abbrev */
 	uint8_t version, address_size, offset_size; /* of the units that it was read for */
-	bool dense;		/* code n is items[n - 1] */
-	VECTOR(struct af_abbrev) items;		/* by code */
+	bool dense;				    /* code n is items[n - 1] */
+	VECTOR(struct af_abbrev) items;		    /* by code */
 	VECTOR(struct af_attribute) attributes;
 	VECTOR(struct af_skip) skips;
 };
@@ -83,20 +87,20 @@ struct af_line_files;
 struct af_unit {
 	struct af_file *file;
 	uint32_t offset, first_die, end; /* in .debug_info */
-	uint16_t language;	/* DW_LANG_*; 0 if it has none */
-	uint8_t version, type;	/* type: DW_UT_* */
+	uint16_t language;		 /* DW_LANG_*; 0 if it has none */
+	uint8_t version, type;		 /* type: DW_UT_* */
 	uint8_t address_size, offset_size;
-	bool rust;		/* written by rustc, or by nobody in particular (partial unit) */
+	bool rust; /* written by rustc, or by nobody in particular (partial unit) */
 	struct af_abbrevs *abbrevs;
-	uint64_t signature;	/* type units; skeletons: of their .dwo */
-	uint32_t type_offset;	/* type units: of the type, from the unit's start */
+	uint64_t signature;   /* type units; skeletons: of their .dwo */
+	uint32_t type_offset; /* type units: of the type, from the unit's start */
 	uint64_t str_offsets_base, addr_base, rnglists_base, loclists_base;
-	uint64_t loc_base;	/* .dwp of DWARF 4: its part of .debug_loc.dwo */
+	uint64_t loc_base; /* .dwp of DWARF 4: its part of .debug_loc.dwo */
 	uint64_t low_pc;
-	uint64_t stmt_list;	/* UINT64_MAX: none */
-	uint64_t ranges_base;	/* DWARF 4, split: what DW_AT_ranges of the .dwo counts from */
+	uint64_t stmt_list;   /* UINT64_MAX: none */
+	uint64_t ranges_base; /* DWARF 4, split: what DW_AT_ranges of the .dwo counts from */
 	const char *name, *comp_dir, *producer, *dwo_name;
-	const struct af_unit *skeleton;	/* in the object, for a unit of a .dwo or .dwp */
+	const struct af_unit *skeleton; /* in the object, for a unit of a .dwo or .dwp */
 	struct af_line_files *lines;	/* read when first asked for */
 };
 
@@ -110,34 +114,34 @@ struct af_package_row {
 
 struct af_file {
 	struct af_debuginfo *info;
-	uint32_t number;	/* in debuginfo.files */
+	uint32_t number; /* in debuginfo.files */
 	struct af_section sections[AF_SEC_COUNT];
-	struct af_file *alternate; /* dwz: what DW_FORM_GNU_*_alt and *_sup refer to */
-	struct af_unit *last;		/* that af_file_unit found: neighbours ask for the same */
-	const struct af_section *addr;	/* .debug_addr of the object that a .dwo belongs to */
+	struct af_file *alternate;     /* dwz: what DW_FORM_GNU_*_alt and *_sup refer to */
+	struct af_unit *last;	       /* that af_file_unit found: neighbours ask for the same */
+	const struct af_section *addr; /* .debug_addr of the object that a .dwo belongs to */
 	VECTOR(struct af_package_row) package; /* .dwp: by info */
-	VECTOR(struct af_unit) units;	/* by offset */
-	VECTOR(struct af_abbrevs *) abbrevs; /* by offset in .debug_abbrev */
+	VECTOR(struct af_unit) units;	       /* by offset */
+	VECTOR(struct af_abbrevs *) abbrevs;   /* by offset in .debug_abbrev */
 };
 
 struct af_debuginfo {
-	VECTOR(struct af_file *) files;	/* [0] is the object's own */
+	VECTOR(struct af_file *) files; /* [0] is the object's own */
 };
 
-typedef uint64_t af_die_id;	/* file number << 32 | offset */
+typedef uint64_t af_die_id; /* file number << 32 | offset */
 #define AF_DIE_NONE UINT64_MAX
 
 struct af_die {
 	struct af_unit *unit;
-	const struct af_abbrev *abbrev;	/* NULL: not a DIE */
+	const struct af_abbrev *abbrev; /* NULL: not a DIE */
 	uint32_t offset;
 	const uint8_t *attributes;
 };
 
 struct af_value {
-	uint16_t form;		/* 0: the attribute is not there */
-	uint64_t number;	/* constants, references, offsets, indices, flags, addresses */
-	const uint8_t *data;	/* blocks and inline strings */
+	uint16_t form;	     /* 0: the attribute is not there */
+	uint64_t number;     /* constants, references, offsets, indices, flags, addresses */
+	const uint8_t *data; /* blocks and inline strings */
 	uint64_t size;
 };
 
@@ -174,8 +178,7 @@ void af_form_read(const struct af_unit *unit, struct af_bytes *bytes,
 int af_form_size(uint64_t form, unsigned int address_size, unsigned int offset_size,
 		 unsigned int version);
 const char *af_value_string(const struct af_unit *unit, const struct af_value *value);
-bool af_value_address(const struct af_unit *unit, const struct af_value *value,
-		      uint64_t *address);
+bool af_value_address(const struct af_unit *unit, const struct af_value *value, uint64_t *address);
 af_die_id af_value_reference(const struct af_unit *unit, const struct af_value *value);
 /* A constant of any form, blocks up to 8 bytes and longer ones with zeros above included. */
 bool af_value_constant(const struct af_value *value, uint64_t *constant);
@@ -202,8 +205,8 @@ struct af_walk {
 	struct af_unit *unit;
 	struct af_bytes bytes;
 	unsigned int depth;
-	bool pending;		/* the last DIE given has children not yet entered */
-	struct af_die die;	/* the last one given */
+	bool pending;	   /* the last DIE given has children not yet entered */
+	struct af_die die; /* the last one given */
 };
 void af_walk_start(struct af_walk *walk, const struct af_die *die);
 /* The next DIE at any depth; false at the end. */

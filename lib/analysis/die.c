@@ -36,7 +36,8 @@ struct af_bytes af_die_bytes(const struct af_die *die)
 bool af_die_attribute(const struct af_die *die, unsigned int name, struct af_value *value)
 {
 	const struct af_abbrevs *table = die->unit->abbrevs;
-	const struct af_attribute *attribute = &table->attributes.items[die->abbrev->first_attribute];
+	const struct af_attribute *attribute =
+		&table->attributes.items[die->abbrev->first_attribute];
 	struct af_bytes b = af_die_bytes(die);
 
 	for (uint32_t i = 0; i < die->abbrev->n_attributes; i++, attribute++) {
@@ -122,8 +123,7 @@ bool af_walk_next(struct af_walk *walk, struct af_die *die, unsigned int *depth)
 		if (!abbrev || b->failed)
 			break;
 		*die = (struct af_die){walk->unit, abbrev, offset, b->pos};
-		const struct af_skip *skip =
-			&walk->unit->abbrevs->skips.items[abbrev->first_skip];
+		const struct af_skip *skip = &walk->unit->abbrevs->skips.items[abbrev->first_skip];
 		for (;; skip++) {
 			af_bytes_skip(b, skip->fixed);
 			if (!skip->form)

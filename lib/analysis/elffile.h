@@ -11,13 +11,13 @@
 
 struct af_elf_section {
 	GElf_Shdr header;
-	const uint8_t *data;	/* as it lies in the file, perhaps compressed */
+	const uint8_t *data; /* as it lies in the file, perhaps compressed */
 	uint64_t size;
 };
 
 /* A file that is no ELF object is mapped all the same; its `elf` is NULL then. */
 struct af_error *af_elf_open(struct af_elf *file, const char *path) af_must_check;
-void af_elf_close(struct af_elf *file);	/* accepts a zeroed one */
+void af_elf_close(struct af_elf *file); /* accepts a zeroed one */
 /* The section of that name, if it has bytes in the file. */
 bool af_elf_section(const struct af_elf *file, const char *name, struct af_elf_section *section);
 /* Fills data and size of a section whose header is set. */

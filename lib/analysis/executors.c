@@ -11,7 +11,7 @@
 #include "analysis/build.h"
 
 static const struct {
-	const char *type, *name;	/* qualified type; how the layout is called */
+	const char *type, *name; /* qualified type; how the layout is called */
 } wanted_types[] = {
 	{"core::task::wake::Context", "core.Context"},
 	{"core::task::wake::Waker", "core.Waker"},
@@ -28,15 +28,13 @@ static const struct {
 /* Whether a type of this name was met in a namespace of this name. Linkers merge equal strings,
    so that comparing their places is enough to spare most of the work; what it misses costs
    time only. */
-static bool seen_before(struct af_map *seen, const struct af_index *index,
-			const struct af_die *die)
+static bool seen_before(struct af_map *seen, const struct af_index *index, const struct af_die *die)
 {
 	uint32_t space = af_index_namespace(index, die->offset);
 	uint64_t size = 0;
 	af_die_number(die, DW_AT_byte_size, &size);
 	uintptr_t name = (uintptr_t)af_die_string(die, DW_AT_name);
-	uintptr_t outer = space == UINT32_MAX ? 0
-					      : (uintptr_t)index->namespaces.items[space].name;
+	uintptr_t outer = space == UINT32_MAX ? 0 : (uintptr_t)index->namespaces.items[space].name;
 	uint64_t key = (name * 31 + outer) * 31 + size;
 
 	if (!size || af_map_get(seen, key) != UINT32_MAX)
@@ -56,8 +54,8 @@ void af_executors_intern(struct af_builder *b)
 		for (size_t k = 0; k < index->types.count && !b->failed; k++) {
 			if (index->types.items[k].what != AF_FOUND_LAYOUT)
 				continue;
-			af_die_id id = (uint64_t)index->file->number << 32 |
-				       index->types.items[k].offset;
+			af_die_id id =
+				(uint64_t)index->file->number << 32 | index->types.items[k].offset;
 			struct af_die die;
 			if (!af_die_at(b->info, id, &die) || seen_before(&seen, index, &die) ||
 			    af_die_flag(&die, DW_AT_declaration))
@@ -140,7 +138,8 @@ static void find_tokio(struct af_builder *b, struct afm_root *root, const char *
 		uint32_t next = AFM_NONE;
 		for (uint32_t k = 0; k < t->n_fields; k++) {
 			const struct afm_field *field = &b->fields.items[t->first_field + k];
-			if (field->type != AFM_NONE && b->types.items[field->type].size == t->size) {
+			if (field->type != AFM_NONE &&
+			    b->types.items[field->type].size == t->size) {
 				next = field->type;
 				offset += field->offset;
 				break;
@@ -156,8 +155,9 @@ static void find_tokio(struct af_builder *b, struct afm_root *root, const char *
 		const struct afm_variant *variant = &b->variants.items[stage->first_variant + v];
 		if (!strcmp(af_strings_get(&b->strings, variant->name), "Running") &&
 		    variant->n_fields)
-			root->future_offset = (uint32_t)(offset - header +
-				b->fields.items[variant->first_field].offset);
+			root->future_offset =
+				(uint32_t)(offset - header +
+					   b->fields.items[variant->first_field].offset);
 	}
 }
 
@@ -187,7 +187,9 @@ static void find_async_task(struct af_builder *b, struct afm_root *root, const c
 		const char *field;
 		uint32_t *type;
 	} parts[] = {
-		{"header", &header}, {"schedule", &schedule}, {"future", &future},
+		{"header", &header},
+		{"schedule", &schedule},
+		{"future", &future},
 		{"output", &output},
 	};
 
@@ -235,16 +237,15 @@ void af_executors_complete(struct af_builder *b)
 	}
 	for (size_t i = 0; i < b->roots.count; i++) {
 		struct afm_root *root = &b->roots.items[i];
-		const char *arguments =
-			af_strings_get(&b->strings, b->root_arguments.items[i]);
+		const char *arguments = af_strings_get(&b->strings, b->root_arguments.items[i]);
 		if (root->executor == AFM_X_TOKIO)
 			find_tokio(b, root, arguments);
 		else if (root->executor == AFM_X_ASYNC_TASK)
 			find_async_task(b, root, arguments);
 	}
 	if (b->layouts.count)
-		qsort_r(b->layouts.items, b->layouts.count, sizeof(*b->layouts.items), compare_layouts,
-			&b->strings);
+		qsort_r(b->layouts.items, b->layouts.count, sizeof(*b->layouts.items),
+			compare_layouts, &b->strings);
 }
 
 /* One vtable variable: an address, and a type that says whose it is. */
@@ -285,8 +286,9 @@ void af_vtables_collect(struct af_builder *b)
 		const struct af_index *index = &b->indexes[i];
 		for (size_t k = 0; k < index->vtables.count && !b->failed; k++) {
 			struct af_die die;
-			if (af_die_at(b->info, (uint64_t)index->file->number << 32 |
-						       index->vtables.items[k], &die))
+			if (af_die_at(b->info,
+				      (uint64_t)index->file->number << 32 | index->vtables.items[k],
+				      &die))
 				add_vtable(b, &die);
 		}
 	}

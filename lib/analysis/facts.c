@@ -12,11 +12,14 @@
 /* The compiler puts one of these panic messages behind every coroutine that could be resumed
    once too often. */
 static const char *const async_texts[] = {
-	"`async fn` resumed after", "`async gen fn` resumed after",
+	"`async fn` resumed after",
+	"`async gen fn` resumed after",
 };
 
 static const char *const rust_texts[] = {
-	"library/core/src/", "library/std/src/", "library/alloc/src/",
+	"library/core/src/",
+	"library/std/src/",
+	"library/alloc/src/",
 };
 
 static bool holds(const uint8_t *data, uint64_t size, const char *const texts[], size_t n)
@@ -106,10 +109,10 @@ struct af_error *af_analysis_facts(const char *path, struct af_object_facts *fac
 		if (object.little_endian) {
 			read_segments(&object, facts);
 			facts->async_sign = af_object_async_sign(&object);
-			facts->rust = facts->async_sign ||
-				      read_only_data_holds(&object, rust_texts,
-							   sizeof(rust_texts) /
-								   sizeof(rust_texts[0]));
+			facts->rust =
+				facts->async_sign ||
+				read_only_data_holds(&object, rust_texts,
+						     sizeof(rust_texts) / sizeof(rust_texts[0]));
 			af_object_find_debug(&object);
 			facts->has_debug_info = af_object_has_debug(&object);
 		}

@@ -87,8 +87,8 @@ af_die_id af_function_template(struct af_builder *b, const struct af_function *f
 	return AF_DIE_NONE;
 }
 
-unsigned int af_function_self_register(const struct af_function *f, uint64_t entry,
-				       bool *located, bool *fixed)
+unsigned int af_function_self_register(const struct af_function *f, uint64_t entry, bool *located,
+				       bool *fixed)
 {
 	struct af_walk walk;
 	struct af_die child;

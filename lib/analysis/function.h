@@ -12,12 +12,12 @@
 struct af_function {
 	struct af_die dies[AF_FUNCTION_CHAIN]; /* itself, its origin, that one's specification */
 	size_t n_dies;
-	const char *name;	/* NULL if it has none */
-	const char *symbol;	/* linkage name, or NULL */
-	af_die_id params[3];	/* types of the first formal parameters */
-	af_die_id first_param;	/* the DIE that describes the first one */
+	const char *name;      /* NULL if it has none */
+	const char *symbol;    /* linkage name, or NULL */
+	af_die_id params[3];   /* types of the first formal parameters */
+	af_die_id first_param; /* the DIE that describes the first one */
 	unsigned int n_params;
-	af_die_id result;	/* type, AF_DIE_NONE for none */
+	af_die_id result; /* type, AF_DIE_NONE for none */
 };
 
 /* False if there is no such DIE. */

@@ -14,7 +14,8 @@ static uint32_t kind_of(const char *name)
 		const char *head;
 		enum afm_future_kind kind;
 	} kinds[] = {
-		{"{async_fn_env#", AFM_F_ASYNC_FN}, {"{async_block_env#", AFM_F_ASYNC_BLOCK},
+		{"{async_fn_env#", AFM_F_ASYNC_FN},
+		{"{async_block_env#", AFM_F_ASYNC_BLOCK},
 		{"{async_closure_env#", AFM_F_ASYNC_CLOSURE},
 	};
 	const char *end = name;
@@ -50,7 +51,9 @@ uint32_t af_futures_add(struct af_builder *b, uint32_t type, bool coroutine)
 		return AFM_NONE;
 	}
 	*future = (struct afm_future){
-		.type = type, .kind = kind, .state_offset = AFM_NONE,
+		.type = type,
+		.kind = kind,
+		.state_offset = AFM_NONE,
 		.name = af_strings_add(&b->strings, af_text_get(&shown)),
 	};
 	b->failed |= shown.failed;
@@ -67,7 +70,7 @@ void af_futures_collect(struct af_builder *b)
 			if (index->types.items[k].what != AF_FOUND_COROUTINE)
 				continue;
 			uint32_t type = af_types_intern(b, (uint64_t)index->file->number << 32 |
-							   index->types.items[k].offset);
+								   index->types.items[k].offset);
 			if (type != AFM_NONE)
 				af_futures_add(b, type, true);
 		}
@@ -90,8 +93,7 @@ static void mark_captured(struct af_builder *b, const struct afm_type *type)
 		for (uint32_t i = 0; i < variant->n_fields; i++) {
 			struct afm_field *field = &b->fields.items[variant->first_field + i];
 			for (uint32_t k = 0; k < unresumed->n_fields; k++)
-				if (same_field(field,
-					       &b->fields.items[unresumed->first_field + k]))
+				if (same_field(field, &b->fields.items[unresumed->first_field + k]))
 					field->flags |= AFM_FF_CAPTURED;
 		}
 	}

@@ -19,15 +19,15 @@ static void unescape(const char *from, size_t length, struct af_text *text)
 	static const struct {
 		const char *escape, *plain;
 	} escapes[] = {
-		{"$LT$", "<"}, {"$GT$", ">"}, {"$RF$", "&"}, {"$BP$", "*"}, {"$C$", ","},
-		{"$LP$", "("}, {"$RP$", ")"}, {"$u20$", " "}, {"$u27$", "'"}, {"$u3d$", "="},
-		{"$u5b$", "["}, {"$u5d$", "]"}, {"$u7b$", "{"}, {"$u7d$", "}"}, {"$u7e$", "~"},
+		{"$LT$", "<"},	{"$GT$", ">"},	{"$RF$", "&"},	 {"$BP$", "*"},	 {"$C$", ","},
+		{"$LP$", "("},	{"$RP$", ")"},	{"$u20$", " "},	 {"$u27$", "'"}, {"$u3d$", "="},
+		{"$u5b$", "["}, {"$u5d$", "]"}, {"$u7b$", "{"},	 {"$u7d$", "}"}, {"$u7e$", "~"},
 		{"$u2b$", "+"}, {"$u3b$", ";"}, {"$u22$", "\""}, {"..", "::"},
 	};
 	const char *end = from + length;
 
 	if (length > 1 && from[0] == '_' && from[1] == '$')
-		from++;		/* a component may not begin with an escape */
+		from++; /* a component may not begin with an escape */
 	while (from < end) {
 		size_t i, n = sizeof(escapes) / sizeof(escapes[0]);
 		for (i = 0; i < n; i++) {
@@ -94,7 +94,7 @@ static bool from_symbol(const char *path, size_t length, const char *symbol, str
 	}
 	while (part) {
 		const char *end = memmem(p, (size_t)(last - p), "::", 2);
-		if (!end) {	/* all before {impl#N} agree: this one is the type */
+		if (!end) { /* all before {impl#N} agree: this one is the type */
 			unescape(part, size, &decoded);
 			if (strncmp(af_text_get(&decoded), "<impl ", 6))
 				af_text_append(text, path, (size_t)(p - path));
@@ -124,7 +124,8 @@ static bool from_namespace(struct af_builder *b, const struct af_index *index, u
 	if (!unit || ns->end < ns->start || ns->end > unit->end)
 		return false;
 	const uint8_t *data = index->file->sections[AF_SEC_INFO].data;
-	walk = (struct af_walk){.unit = unit, .depth = 1,
+	walk = (struct af_walk){.unit = unit,
+				.depth = 1,
 				.bytes = af_bytes_make(data + ns->start, ns->end - ns->start)};
 	while (af_walk_next(&walk, &die, &depth)) {
 		if (die.abbrev->tag == DW_TAG_namespace) {
@@ -168,7 +169,8 @@ static void collect(struct af_builder *b)
 		for (uint32_t i = 0; i < n; i++) {
 			const struct af_namespace *ns = &index->namespaces.items[i];
 			uint64_t hash = ns->parent == UINT32_MAX
-						? START : mix_text(hashes[ns->parent], "::", 2);
+						? START
+						: mix_text(hashes[ns->parent], "::", 2);
 			hashes[i] = mix_text(hash, ns->name, strlen(ns->name));
 			if (strncmp(ns->name, "{impl#", 6))
 				continue;

@@ -60,18 +60,18 @@ static unsigned int in_split_loc(const struct af_unit *unit, uint64_t offset, ui
 				return 0;
 		}
 		switch (kind) {
-		case 1:		/* base address */
+		case 1: /* base address */
 			base = from;
 			continue;
-		case 2:		/* start, end */
+		case 2: /* start, end */
 			index.number = af_bytes_uleb(&b);
 			if (!af_value_address(unit, &index, &to))
 				return 0;
 			break;
-		case 3:		/* start, length */
+		case 3: /* start, length */
 			to = from + af_bytes_u32(&b);
 			break;
-		case 4:		/* two offsets */
+		case 4: /* two offsets */
 			from = base + af_bytes_u32(&b);
 			to = base + af_bytes_u32(&b);
 			break;
@@ -171,12 +171,17 @@ unsigned int af_location_register(const struct af_die *die, uint64_t address)
 	if (!af_die_attribute(die, DW_AT_location, &value))
 		return 0;
 	switch (value.form) {
-	case DW_FORM_exprloc: case DW_FORM_block: case DW_FORM_block1: case DW_FORM_block2:
+	case DW_FORM_exprloc:
+	case DW_FORM_block:
+	case DW_FORM_block1:
+	case DW_FORM_block2:
 	case DW_FORM_block4:
 		return plain_register(value.data, value.size);
 	case DW_FORM_loclistx:
 		return in_loclists(die->unit, &value, address);
-	case DW_FORM_sec_offset: case DW_FORM_data4: case DW_FORM_data8:
+	case DW_FORM_sec_offset:
+	case DW_FORM_data4:
+	case DW_FORM_data8:
 		if (die->unit->version >= 5)
 			return in_loclists(die->unit, &value, address);
 		if (die->unit->skeleton)

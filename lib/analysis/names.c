@@ -22,8 +22,8 @@ void af_name_path(struct af_builder *b, const struct af_die *die, struct af_text
 	const struct af_namespace *path[64];
 	size_t n = 0;
 
-	for (uint32_t i = af_index_namespace(index, die->offset);
-	     i != UINT32_MAX && n < 64; i = index->namespaces.items[i].parent)
+	for (uint32_t i = af_index_namespace(index, die->offset); i != UINT32_MAX && n < 64;
+	     i = index->namespaces.items[i].parent)
 		path[n++] = &index->namespaces.items[i];
 	while (n--) {
 		af_text_add(text, path[n]->name);
@@ -53,7 +53,7 @@ static const char *closing(const char *open)
 		if (*p == '<' || *p == '(' || *p == '[')
 			depth++;
 		else if (*p == '>' && p > open && p[-1] == '-')
-			continue;	/* -> of a function type */
+			continue; /* -> of a function type */
 		else if ((*p == '>' || *p == ')' || *p == ']') && --depth == 0)
 			return p;
 	}
@@ -82,8 +82,8 @@ static size_t own_scope(const char *from, const char *end)
 
 /* "::{impl#3}" behind the path that began at `path`: writes what people call it in place of
    what was written of the path. The length of the component, or 0. */
-static size_t impl_block(struct af_builder *b, const char *path, const char *from,
-			 const char *end, struct af_text *text, size_t path_out)
+static size_t impl_block(struct af_builder *b, const char *path, const char *from, const char *end,
+			 struct af_text *text, size_t path_out)
 {
 	const char *close, *name;
 
@@ -102,7 +102,7 @@ static size_t impl_block(struct af_builder *b, const char *path, const char *fro
 
 static void display(struct af_builder *b, const char *from, const char *end, struct af_text *text)
 {
-	const char *path = from;	/* where the current path began, here and in `text` */
+	const char *path = from; /* where the current path began, here and in `text` */
 	size_t path_out = text->length;
 
 	while (from < end) {
@@ -154,8 +154,7 @@ void af_name_display(struct af_builder *b, const char *qualified, struct af_text
 	free(copy);
 }
 
-void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file,
-		   uint32_t *line)
+void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file, uint32_t *line)
 {
 	uint64_t number, at;
 	char path[4096];

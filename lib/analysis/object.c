@@ -36,8 +36,8 @@ struct af_error *af_elf_open(struct af_elf *file, const char *path)
 	}
 	file->size = (size_t)status.st_size;
 	/* Private and writable: libelf may correct headers in place, never in the file. */
-	void *data = mmap(NULL, file->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-			  fd, 0);
+	void *data =
+		mmap(NULL, file->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
 	if (data == MAP_FAILED) {
 		error = af_error_system(errno, "%s: cannot be mapped", path);
 		close(fd);

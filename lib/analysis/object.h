@@ -20,13 +20,13 @@ struct af_elf {
 	char *path;
 	uint8_t *data;
 	size_t size;
-	Elf *elf;		/* NULL: no ELF object */
+	Elf *elf; /* NULL: no ELF object */
 };
 
 struct af_object {
 	struct af_elf main;
-	struct af_elf debug;	/* separate debug file, or all zero */
-	VECTOR(struct af_elf) others;	/* .dwo, .dwp and alternate files that were opened */
+	struct af_elf debug;	      /* separate debug file, or all zero */
+	VECTOR(struct af_elf) others; /* .dwo, .dwp and alternate files that were opened */
 	uint16_t machine, type;
 	uint8_t elf_class;
 	bool little_endian;
@@ -55,8 +55,8 @@ bool af_object_text(const struct af_object *object, uint64_t address, uint64_t *
 		    uint64_t *end);
 /* For each of n ascending addresses: the entry of the next function behind it (or the end of
    its section), from the symbol table and the unwind table. */
-void af_object_next_functions(const struct af_object *object, const uint64_t *addresses,
-			      size_t n, uint64_t *next);
+void af_object_next_functions(const struct af_object *object, const uint64_t *addresses, size_t n,
+			      uint64_t *next);
 /* Calls `each` for every function symbol with an address. */
 void af_object_symbols(const struct af_object *object,
 		       void (*each)(void *arg, const char *name, uint64_t address), void *arg);

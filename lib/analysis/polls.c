@@ -20,7 +20,7 @@
 
 struct match {
 	enum afm_poll_kind kind;
-	af_die_id future;	/* DIE of the polled type */
+	af_die_id future; /* DIE of the polled type */
 	bool coroutine;
 	enum afm_executor executor;
 };
@@ -98,8 +98,8 @@ static bool match_poll(struct af_builder *b, const struct af_function *f, struct
 	if (strcmp(f->name, "poll") && strncmp(f->name, "poll<", 5))
 		return false;
 	const char *context = type_name(b, pointee(b, f->params[1]));
-	if (f->n_params < 2 || strncmp(context, "Context", 7) || (context[7] && context[7] != '<') ||
-	    !symbol_allows(f->symbol))
+	if (f->n_params < 2 || strncmp(context, "Context", 7) ||
+	    (context[7] && context[7] != '<') || !symbol_allows(f->symbol))
 		return false;
 	match->future = unwrap_gen_future(b, self, &wrapped);
 	match->coroutine = wrapped && af_name_is_coroutine(type_name(b, match->future));
@@ -164,7 +164,8 @@ static void describe_result(struct af_builder *b, af_die_id result, struct afm_p
 				poll->pending = discr;
 			break;
 		}
-		case DW_TAG_structure_type: case DW_TAG_subprogram:
+		case DW_TAG_structure_type:
+		case DW_TAG_subprogram:
 			af_walk_skip_children(&walk);
 		}
 	}
@@ -179,7 +180,7 @@ static enum afm_register self_register(const struct af_function *f, const struct
 	bool located, fixed;
 
 	if (poll->kind == AFM_P_TASK_ROOT)
-		return AFM_R_RDI;	/* called through a vtable: its signature is never changed */
+		return AFM_R_RDI; /* called through a vtable: its signature is never changed */
 	switch (af_function_self_register(f, poll->address, &located, &fixed)) {
 	case 1 + 5:
 		return AFM_R_RDI;
@@ -206,8 +207,12 @@ static void add_root(struct af_builder *b, struct afm_poll *poll, const struct m
 		return;
 	*arguments = af_strings_add(&b->strings, strchr(name, '<'));
 	*root = (struct afm_root){
-		.executor = match->executor, .future = future, .future_type = type,
-		.future_offset = AFM_NONE, .stage_offset = AFM_NONE, .cell_type = AFM_NONE,
+		.executor = match->executor,
+		.future = future,
+		.future_type = type,
+		.future_offset = AFM_NONE,
+		.stage_offset = AFM_NONE,
+		.cell_type = AFM_NONE,
 	};
 	poll->root = (uint32_t)b->roots.count - 1;
 }
@@ -223,10 +228,13 @@ static void add_poll(struct af_builder *b, const struct af_function *f, const st
 	if (future == AFM_NONE)
 		return;
 	struct afm_poll poll = {
-		.address = address, .size = size > UINT32_MAX ? 0 : (uint32_t)size,
-		.kind = (uint16_t)match->kind, .first_future = future,
+		.address = address,
+		.size = size > UINT32_MAX ? 0 : (uint32_t)size,
+		.kind = (uint16_t)match->kind,
+		.first_future = future,
 		.n_params = f->n_params > 255 ? 255 : (uint8_t)f->n_params,
-		.site = AFM_NONE, .root = AFM_NONE,
+		.site = AFM_NONE,
+		.root = AFM_NONE,
 	};
 	af_name_display(b, af_strings_get(&b->strings, b->types.items[type].name), &shown);
 	poll.name = af_strings_add(&b->strings, af_text_get(&shown));
@@ -307,7 +315,7 @@ static int compare_polls(const void *a, const void *b)
 	const struct afm_poll *x = a, *y = b;
 	if (x->address != y->address)
 		return x->address < y->address ? -1 : 1;
-	if (x->root != y->root)		/* roots first */
+	if (x->root != y->root) /* roots first */
 		return x->root < y->root ? -1 : 1;
 	return x->first_future < y->first_future ? -1 : x->first_future > y->first_future;
 }

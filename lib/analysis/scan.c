@@ -19,14 +19,14 @@
 
 struct open_namespace {
 	uint32_t index;
-	uint32_t depth;		/* of its children */
+	uint32_t depth; /* of its children */
 };
 
 struct scanner {
 	struct af_index *index;
 	struct af_unit *unit;
-	const uint8_t *data;	/* of .debug_info */
-	uint32_t body;		/* of a coroutine: the subprogram that is being walked, or 0 */
+	const uint8_t *data; /* of .debug_info */
+	uint32_t body;	     /* of a coroutine: the subprogram that is being walked, or 0 */
 	uint32_t body_depth;
 	VECTOR(struct open_namespace) open;
 };
@@ -67,7 +67,7 @@ bool af_name_is_coroutine(const char *name)
 	if (!strncmp(name, "async_", 6))
 		name += 6;
 	else if (name[0] != 'g' && strncmp(name, "coroutine", 9))
-		return false;	/* {closure_env#0}, {impl#0}, ... */
+		return false; /* {closure_env#0}, {impl#0}, ... */
 	if (!strncmp(name, "gen_", 4))
 		name += 4;
 	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
@@ -97,7 +97,8 @@ static bool is_layout(const char *name)
 	case 'S':
 		return is_name(name, "Stage");
 	case 'T':
-		return !strcmp(name, "TaskVTable") || !strcmp(name, "Task") || !strcmp(name, "Trailer");
+		return !strcmp(name, "TaskVTable") || !strcmp(name, "Task") ||
+		       !strcmp(name, "Trailer");
 	case 'V':
 		return !strcmp(name, "Vtable");
 	case 'W':
@@ -299,7 +300,7 @@ static void close_namespaces(struct scanner *s, uint32_t depth, uint32_t offset)
 static bool scan_unit(struct scanner *s, struct af_unit *unit)
 {
 	struct af_bytes b = af_bytes_make(s->data + unit->first_die, unit->end - unit->first_die);
-	uint32_t depth = 0, inner = 1;	/* inner: depth of DIEs directly in a namespace or unit */
+	uint32_t depth = 0, inner = 1; /* inner: depth of DIEs directly in a namespace or unit */
 	bool ok = true;
 
 	s->unit = unit;
@@ -375,7 +376,8 @@ struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *pr
 		if (progress->report && i % 64 == 0)
 			progress->report(progress->arg,
 					 progress->from + (progress->to - progress->from) *
-					 (double)unit->end / (double)info->size);
+								  (double)unit->end /
+								  (double)info->size);
 	}
 	vector_deinit(&s.open);
 	if (!ok)

@@ -12,7 +12,7 @@
 struct af_namespace {
 	const char *name;
 	uint32_t start, end;
-	uint32_t parent;	/* index, or UINT32_MAX */
+	uint32_t parent; /* index, or UINT32_MAX */
 };
 
 enum af_found_flags {
@@ -21,25 +21,25 @@ enum af_found_flags {
 	AF_FOUND_BODY = 4,	/* `{...}`: perhaps the body of a coroutine */
 	AF_FOUND_POLL = 8,	/* poll, poll<...> */
 	AF_FOUND_RUN = 16,	/* run, run<...>: perhaps async-task's */
-	AF_FOUND_BLOCK_ON = 32,	/* block_on... */
+	AF_FOUND_BLOCK_ON = 32, /* block_on... */
 	AF_FOUND_UNNAMED = 64,	/* its name stands at its origin */
 	AF_FOUND_ASYNC = 128,	/* `{async_...}`: surely a coroutine's body */
 };
 
 enum af_found_type {
-	AF_FOUND_COROUTINE,	/* {async_fn_env#0} and the like */
-	AF_FOUND_LAYOUT,	/* a type whose layout executors.c wants */
+	AF_FOUND_COROUTINE, /* {async_fn_env#0} and the like */
+	AF_FOUND_LAYOUT,    /* a type whose layout executors.c wants */
 };
 
 struct af_found {
 	uint32_t offset;
-	uint32_t what;		/* enum af_found_flags, or enum af_found_type */
+	uint32_t what; /* enum af_found_flags, or enum af_found_type */
 };
 
 /* A variable `__awaitee` in the body of a coroutine. */
 struct af_awaitee {
 	uint32_t offset;
-	uint32_t body;		/* offset of the subprogram */
+	uint32_t body; /* offset of the subprogram */
 };
 
 /* What one file's .debug_info holds. */
@@ -48,11 +48,11 @@ struct af_index {
 	VECTOR(struct af_namespace) namespaces;
 	VECTOR(struct af_found) functions;
 	VECTOR(struct af_found) types;
-	VECTOR(uint32_t) vtables;	/* offsets of `<X as ..Future>::{vtable}` variables */
+	VECTOR(uint32_t) vtables; /* offsets of `<X as ..Future>::{vtable}` variables */
 	VECTOR(struct af_awaitee) awaitees;
-	uint8_t *inlined;	/* bit (offset / 4): an inlined instance has this origin */
+	uint8_t *inlined; /* bit (offset / 4): an inlined instance has this origin */
 	uint64_t n_dies;
-	uint64_t n_broken;	/* units that could not be read to their end */
+	uint64_t n_broken; /* units that could not be read to their end */
 };
 
 struct af_scan_progress {

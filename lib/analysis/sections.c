@@ -17,10 +17,11 @@
 #endif
 
 static const char *const section_names[AF_SEC_COUNT] = {
-	[AF_SEC_INFO] = "info", [AF_SEC_ABBREV] = "abbrev", [AF_SEC_STR] = "str",
-	[AF_SEC_LINE] = "line", [AF_SEC_LINE_STR] = "line_str",
-	[AF_SEC_STR_OFFSETS] = "str_offsets", [AF_SEC_ADDR] = "addr",
-	[AF_SEC_RANGES] = "ranges", [AF_SEC_RNGLISTS] = "rnglists", [AF_SEC_LOC] = "loc",
+	[AF_SEC_INFO] = "info",		[AF_SEC_ABBREV] = "abbrev",
+	[AF_SEC_STR] = "str",		[AF_SEC_LINE] = "line",
+	[AF_SEC_LINE_STR] = "line_str", [AF_SEC_STR_OFFSETS] = "str_offsets",
+	[AF_SEC_ADDR] = "addr",		[AF_SEC_RANGES] = "ranges",
+	[AF_SEC_RNGLISTS] = "rnglists", [AF_SEC_LOC] = "loc",
 	[AF_SEC_LOCLISTS] = "loclists", [AF_SEC_TYPES] = "types",
 };
 
@@ -113,8 +114,8 @@ struct af_error *af_elf_debug_sections(const struct af_elf *file, const char *su
 	if (!file->elf)
 		return NULL;
 	for (int i = 0; i < AF_SEC_COUNT; i++) {
-		struct af_error *error = load(file, "debug", section_names[i], suffix,
-					      &sections[i]);
+		struct af_error *error =
+			load(file, "debug", section_names[i], suffix, &sections[i]);
 		if (!error)
 			continue;
 		while (i--)
@@ -145,7 +146,8 @@ void af_object_find_debug(struct af_object *object)
 	for (uint32_t i = 0; i < object->build_id_size; i++)
 		snprintf(hex + i * 2, 3, "%02x", object->build_id[i]);
 	if (object->build_id_size > 1) {
-		snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%.2s/%s.debug", hex, hex + 2);
+		snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%.2s/%s.debug", hex,
+			 hex + 2);
 		if (try_debug(object, path))
 			return;
 	}

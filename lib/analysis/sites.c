@@ -18,9 +18,13 @@ static void add_site(struct af_builder *b, uint32_t poll, const struct af_site_p
 	if (!site)
 		return;
 	*site = (struct afm_site){
-		.address = plan->address, .poll = poll, .code = (uint32_t)b->code.count,
-		.code_length = plan->code_length, .displaced = plan->displaced,
-		.n_fixups = plan->n_fixups, .first_fixup = (uint32_t)b->fixups.count,
+		.address = plan->address,
+		.poll = poll,
+		.code = (uint32_t)b->code.count,
+		.code_length = plan->code_length,
+		.displaced = plan->displaced,
+		.n_fixups = plan->n_fixups,
+		.first_fixup = (uint32_t)b->fixups.count,
 	};
 	memcpy(site->original, plan->original, sizeof(site->original));
 	memcpy(b->code.items + b->code.count, plan->code, plan->code_length);
@@ -32,8 +36,7 @@ static void add_site(struct af_builder *b, uint32_t poll, const struct af_site_p
 	b->polls.items[poll].site = (uint32_t)b->sites.count - 1;
 }
 
-static void plan_one(struct af_builder *b, struct af_planner *planner, uint32_t poll,
-		     uint64_t next)
+static void plan_one(struct af_builder *b, struct af_planner *planner, uint32_t poll, uint64_t next)
 {
 	struct afm_poll *p = &b->polls.items[poll];
 	struct af_site_plan plan = {0};

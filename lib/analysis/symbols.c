@@ -20,10 +20,10 @@ static void symbols_of(const struct af_elf *file,
 			continue;
 		Elf_Scn *linked = elf_getscn(file->elf, table.header.sh_link);
 		if (!linked || !gelf_getshdr(linked, &names.header) ||
-		    !af_elf_section_data(file, &names) || !names.size ||
-		    names.data[names.size - 1])
+		    !af_elf_section_data(file, &names) || !names.size || names.data[names.size - 1])
 			continue;
-		for (uint64_t at = 0; at + sizeof(Elf64_Sym) <= table.size; at += sizeof(Elf64_Sym)) {
+		for (uint64_t at = 0; at + sizeof(Elf64_Sym) <= table.size;
+		     at += sizeof(Elf64_Sym)) {
 			Elf64_Sym symbol;
 			memcpy(&symbol, table.data + at, sizeof(symbol));
 			if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || !symbol.st_value ||
@@ -98,8 +98,8 @@ static void see_unwind_table(const struct af_object *object, struct next_search 
 	}
 }
 
-void af_object_next_functions(const struct af_object *object, const uint64_t *addresses,
-			      size_t n, uint64_t *next)
+void af_object_next_functions(const struct af_object *object, const uint64_t *addresses, size_t n,
+			      uint64_t *next)
 {
 	struct next_search search = {addresses, n, next};
 

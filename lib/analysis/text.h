@@ -11,7 +11,7 @@
 
 /* A growing, NUL terminated text. When memory is short it stays as it was. */
 struct af_text {
-	char *data;		/* never NULL after the first append that succeeded */
+	char *data; /* never NULL after the first append that succeeded */
 	size_t length, capacity;
 	bool failed;
 };
@@ -26,11 +26,11 @@ static inline const char *af_text_get(const struct af_text *text)
 }
 
 struct af_strings {
-	char *data;		/* as it goes into the map; offset 0 is "" */
+	char *data; /* as it goes into the map; offset 0 is "" */
 	size_t size, capacity;
-	uint32_t *slots;	/* hash table of offsets; 0: free */
+	uint32_t *slots; /* hash table of offsets; 0: free */
 	size_t n_slots, used;
-	bool failed;		/* memory was short, or 4 GiB were not enough */
+	bool failed; /* memory was short, or 4 GiB were not enough */
 };
 
 /* The offset of `string` in the table, 0 for NULL or on failure. */
@@ -46,7 +46,7 @@ struct af_map {
 	struct af_map_slot {
 		uint64_t key;
 		uint32_t value;
-	} *slots;
+	} * slots;
 	size_t n_slots, used;
 	bool failed;
 };

@@ -14,7 +14,7 @@
 
 #include "analysis/build.h"
 
-#define CHAIN_MAX 64	/* pointers to pointers, typedefs of typedefs: beyond this, broken */
+#define CHAIN_MAX 64 /* pointers to pointers, typedefs of typedefs: beyond this, broken */
 
 af_die_id af_types_target(struct af_builder *b, const struct af_die *die)
 {
@@ -64,7 +64,9 @@ static uint64_t mix_attributes(uint64_t hash, const struct af_die *die)
 			af_form_read(die->unit, &b, a, &value);
 			hash = mix_string(hash, af_value_string(die->unit, &value));
 			break;
-		case DW_AT_data_member_location: case DW_AT_decl_line: case DW_AT_discr_value:
+		case DW_AT_data_member_location:
+		case DW_AT_decl_line:
+		case DW_AT_discr_value:
 			af_form_read(die->unit, &b, a, &value);
 			if (af_value_constant(&value, &number))
 				hash = mix(hash, number);
@@ -107,9 +109,11 @@ static unsigned int kind_of_base(const struct af_die *die)
 		return AFM_T_BOOL;
 	case DW_ATE_float:
 		return AFM_T_FLOAT;
-	case DW_ATE_signed: case DW_ATE_signed_char:
+	case DW_ATE_signed:
+	case DW_ATE_signed_char:
 		return AFM_T_SIGNED;
-	case DW_ATE_unsigned: case DW_ATE_unsigned_char:
+	case DW_ATE_unsigned:
+	case DW_ATE_unsigned_char:
 		return AFM_T_UNSIGNED;
 	case DW_ATE_UTF:
 		return AFM_T_CHAR;
@@ -123,11 +127,13 @@ static int kind_of(const struct af_die *die)
 	switch (die->abbrev->tag) {
 	case DW_TAG_base_type:
 		return (int)kind_of_base(die);
-	case DW_TAG_pointer_type: case DW_TAG_reference_type:
+	case DW_TAG_pointer_type:
+	case DW_TAG_reference_type:
 		return AFM_T_POINTER;
 	case DW_TAG_array_type:
 		return AFM_T_ARRAY;
-	case DW_TAG_structure_type: case DW_TAG_class_type:
+	case DW_TAG_structure_type:
+	case DW_TAG_class_type:
 		return AFM_T_STRUCT;
 	case DW_TAG_union_type:
 		return AFM_T_UNION;
@@ -171,8 +177,10 @@ static void describe(struct af_builder *b, struct afm_type *type, const struct a
 	char number[32];
 
 	type->target = id == AF_DIE_NONE ? AFM_NONE : intern(b, id, chain + 1);
-	const char *target = type->target == AFM_NONE
-		? "()" : af_strings_get(&b->strings, b->types.items[type->target].name);
+	const char *target =
+		type->target == AFM_NONE
+			? "()"
+			: af_strings_get(&b->strings, b->types.items[type->target].name);
 	if (type->kind == AFM_T_POINTER) {
 		if (text->length)
 			return;
@@ -263,8 +271,10 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 	if (kind < 0)
 		return AFM_NONE;
 
-	struct afm_type type = {.kind = (uint16_t)kind, .target = AFM_NONE,
-				.discr_offset = AFM_NONE, .future = AFM_NONE,
+	struct afm_type type = {.kind = (uint16_t)kind,
+				.target = AFM_NONE,
+				.discr_offset = AFM_NONE,
+				.future = AFM_NONE,
 				.template_arg = AFM_NONE};
 	if (af_die_number(&die, DW_AT_byte_size, &number))
 		type.size = number;
@@ -279,7 +289,7 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 	uint64_t key = mix(mix(mix(type.name, type.kind), type.size), type.target);
 	if (kind == AFM_T_STRUCT || kind == AFM_T_UNION || kind == AFM_T_CENUM)
 		key = mix(key, fingerprint(&die));
-	key &= ~UINT64_C(0) >> 1;	/* the map's free key has the top bit */
+	key &= ~UINT64_C(0) >> 1; /* the map's free key has the top bit */
 	bool declaration = type.flags & AFM_TF_DECLARATION;
 	uint32_t index = declaration ? UINT32_MAX : af_map_get(&b->key_types, key);
 	if (index == UINT32_MAX && !stands_for(b, &type, id, &index)) {
@@ -360,8 +370,8 @@ static void read_variant(struct af_builder *b, const struct af_die *die, const u
 			 uint32_t discr_size)
 {
 	struct afm_variant *variant = builder_push(b, variants);
-	uint64_t mask = discr_size && discr_size < 8 ? (UINT64_C(1) << discr_size * 8) - 1
-						      : UINT64_MAX;
+	uint64_t mask =
+		discr_size && discr_size < 8 ? (UINT64_C(1) << discr_size * 8) - 1 : UINT64_MAX;
 	uint64_t base = 0;
 	struct af_die payload;
 
@@ -442,7 +452,8 @@ static void read_enumerators(struct af_builder *b, const struct af_die *enumerat
 		variant->name = af_strings_add(&b->strings, af_die_string(&die, DW_AT_name));
 		if (af_die_number(&die, DW_AT_const_value, &number))
 			variant->discr = type->size && type->size < 8
-				? number & ((UINT64_C(1) << type->size * 8) - 1) : number;
+						 ? number & ((UINT64_C(1) << type->size * 8) - 1)
+						 : number;
 	}
 	type->n_variants = (uint32_t)b->variants.count - type->first_variant;
 }
@@ -467,8 +478,8 @@ static void detail(struct af_builder *b, uint32_t index)
 				read_variant_part(b, &child, &type);
 			else if (child.abbrev->tag == DW_TAG_template_type_parameter &&
 				 type.template_arg == AFM_NONE)
-				type.template_arg = af_types_intern(
-					b, af_die_reference(&child, DW_AT_type));
+				type.template_arg =
+					af_types_intern(b, af_die_reference(&child, DW_AT_type));
 			af_walk_skip_children(&walk);
 		}
 	}

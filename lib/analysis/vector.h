@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VECTOR(type)                     \
-	struct {                         \
-		type *items;             \
-		size_t count, capacity;  \
+#define VECTOR(type)                    \
+	struct {                        \
+		type *items;            \
+		size_t count, capacity; \
 	}
 
 /* Room for `more` elements behind the last; false when memory is short. */
@@ -33,15 +33,14 @@ static inline int af_vector_reserve(void **items, size_t count, size_t *capacity
 	return 1;
 }
 
-#define vector_reserve(v, more)                                                        \
-	af_vector_reserve((void **)&(v)->items, (v)->count, &(v)->capacity,            \
-			  sizeof(*(v)->items), (more))
+#define vector_reserve(v, more)                                                                  \
+	af_vector_reserve((void **)&(v)->items, (v)->count, &(v)->capacity, sizeof(*(v)->items), \
+			  (more))
 
-#define vector_push(v)                                                                 \
-	(vector_reserve((v), 1)                                                        \
-		 ? (__typeof__((v)->items))memset(&(v)->items[(v)->count++], 0,        \
-						  sizeof(*(v)->items))                 \
-		 : NULL)
+#define vector_push(v)                                                                         \
+	(vector_reserve((v), 1) ? (__typeof__((v)->items))memset(&(v)->items[(v)->count++], 0, \
+								 sizeof(*(v)->items))          \
+				: NULL)
 
 /* Sorts; an empty one has no items to hand to qsort. */
 #define vector_sort(v, compare)                                                        \
@@ -50,10 +49,10 @@ static inline int af_vector_reserve(void **items, size_t count, size_t *capacity
 			qsort((v)->items, (v)->count, sizeof(*(v)->items), (compare)); \
 	} while (0)
 
-#define vector_deinit(v)                                                               \
-	do {                                                                           \
-		free((v)->items);                                                      \
-		memset((v), 0, sizeof(*(v)));                                          \
+#define vector_deinit(v)                      \
+	do {                                  \
+		free((v)->items);             \
+		memset((v), 0, sizeof(*(v))); \
 	} while (0)
 
 #endif

@@ -7,9 +7,9 @@
 #include "analysis/build.h"
 
 struct part {
-	struct afm_table *table;	/* in the header */
+	struct afm_table *table; /* in the header */
 	const void *data;
-	size_t count, size;		/* size of one entry */
+	size_t count, size; /* size of one entry */
 };
 
 static uint64_t aligned(uint64_t size)
@@ -54,8 +54,7 @@ static uint32_t producer(struct af_builder *b)
 	return 0;
 }
 
-struct af_error *af_builder_write(struct af_builder *b, const char *path, void **data,
-				  size_t *size)
+struct af_error *af_builder_write(struct af_builder *b, const char *path, void **data, size_t *size)
 {
 	struct afm_header header = {0};
 	static const char empty[] = "";
@@ -66,6 +65,7 @@ struct af_error *af_builder_write(struct af_builder *b, const char *path, void *
 	if (b->failed || b->strings.failed || b->scratch.failed || b->file_names.failed)
 		return af_error_create("%s: out of memory", path);
 	bool strings = b->strings.size != 0;
+	/* clang-format off */
 	const struct part parts[] = {
 		{&header.strings, strings ? b->strings.data : empty,
 		 strings ? b->strings.size : 1, 1},
@@ -75,6 +75,7 @@ struct af_error *af_builder_write(struct af_builder *b, const char *path, void *
 		PART(code), PART(vtables), PART(drivers), PART(layouts),
 #undef PART
 	};
+	/* clang-format on */
 	const size_t n = sizeof(parts) / sizeof(parts[0]);
 	uint64_t at = aligned(sizeof(header));
 	for (size_t i = 0; i < n; i++) {

@@ -9,7 +9,7 @@
 
 struct af_error {
 	int system;	/* errno behind it, or 0 */
-	char message[];	/* one line, no newline, no trailing full stop */
+	char message[]; /* one line, no newline, no trailing full stop */
 };
 
 #define af_must_check __attribute__((warn_unused_result))
@@ -20,6 +20,6 @@ struct af_error *af_error_create(const char *format, ...)
 /* The same with ": strerror(system)" behind the message. */
 struct af_error *af_error_system(int system, const char *format, ...)
 	__attribute__((format(printf, 2, 3))) af_must_check;
-void af_error_destroy(struct af_error *error);	/* accepts NULL */
+void af_error_destroy(struct af_error *error); /* accepts NULL */
 
 #endif

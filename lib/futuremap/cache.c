@@ -24,7 +24,7 @@ static size_t append(char *to, size_t size, size_t at, const char *text)
 {
 	size_t length = strlen(text);
 	if (at + length >= size)
-		return size;	/* too long: stays so */
+		return size; /* too long: stays so */
 	memcpy(to + at, text, length + 1);
 	return at + length;
 }
@@ -78,8 +78,8 @@ int af_cache_open_dir(bool create, const char **why)
 		if (fd < 0)
 			reason = "the cache directory cannot be opened";
 	}
-	if (fd >= 0 && (fstat(fd, &status) < 0 || status.st_uid != geteuid() ||
-			(status.st_mode & 077))) {
+	if (fd >= 0 &&
+	    (fstat(fd, &status) < 0 || status.st_uid != geteuid() || (status.st_mode & 077))) {
 		close(fd);
 		fd = -1;
 		reason = "the cache directory is not private to its user (mode 0700)";
@@ -106,8 +106,7 @@ void af_cache_name(char *name, size_t size, const uint8_t *build_id, uint32_t bu
 	append(name, size, at, SUFFIX);
 }
 
-const char *af_cache_load(struct af_futuremap *map, const uint8_t *build_id,
-			  uint32_t build_id_size)
+const char *af_cache_load(struct af_futuremap *map, const uint8_t *build_id, uint32_t build_id_size)
 {
 	char name[2 * AFM_BUILD_ID_MAX + 16];
 	const char *why;
@@ -167,6 +166,7 @@ static uint64_t cache_max(void)
 	if (!text || *text < '0' || *text > '9')
 		return DEFAULT_MAX;
 	uint64_t value = strtoull(text, &end, 10);
+	/* clang-format off */
 	switch (*end) {
 	case 'K': case 'k':
 		return value << 10;
@@ -177,6 +177,7 @@ static uint64_t cache_max(void)
 	default:
 		return value;
 	}
+	/* clang-format on */
 }
 
 /* A temporary file whose writer died is garbage after an hour. */

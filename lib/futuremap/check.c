@@ -84,9 +84,10 @@ static bool index_ok(uint32_t index, uint64_t count)
 	return index == AFM_NONE || index < count;
 }
 
-#define FOR_EACH(c, what, type)                                                          \
-	for (const type *e = af_futuremap_table(&(c)->map, &(c)->h->what), *end_ =        \
-		     e + (c)->h->what.count; e < end_; e++)
+#define FOR_EACH(c, what, type)                                            \
+	for (const type *e = af_futuremap_table(&(c)->map, &(c)->h->what), \
+			*end_ = e + (c)->h->what.count;                    \
+	     e < end_; e++)
 
 static bool string_ok(const struct checker *c, uint32_t string)
 {
@@ -96,18 +97,18 @@ static bool string_ok(const struct checker *c, uint32_t string)
 static bool types_ok(const struct checker *c)
 {
 	const struct afm_header *h = c->h;
-	FOR_EACH(c, types, struct afm_type)
-		if (!string_ok(c, e->name) || !string_ok(c, e->file) ||
-		    e->kind > AFM_T_FUNCTION || !index_ok(e->target, h->types.count) ||
+	FOR_EACH (c, types, struct afm_type)
+		if (!string_ok(c, e->name) || !string_ok(c, e->file) || e->kind > AFM_T_FUNCTION ||
+		    !index_ok(e->target, h->types.count) ||
 		    !range_ok(e->first_field, e->n_fields, h->fields.count) ||
 		    !range_ok(e->first_variant, e->n_variants, h->variants.count) ||
 		    e->discr_size > 16 || !index_ok(e->future, h->futures.count) ||
 		    !index_ok(e->template_arg, h->types.count))
 			return false;
-	FOR_EACH(c, fields, struct afm_field)
+	FOR_EACH (c, fields, struct afm_field)
 		if (!string_ok(c, e->name) || !index_ok(e->type, h->types.count))
 			return false;
-	FOR_EACH(c, variants, struct afm_variant)
+	FOR_EACH (c, variants, struct afm_variant)
 		if (!string_ok(c, e->name) || !string_ok(c, e->file) ||
 		    !string_ok(c, e->macro_file) ||
 		    !range_ok(e->first_field, e->n_fields, h->fields.count) ||
@@ -120,26 +121,25 @@ static bool polls_ok(const struct checker *c)
 {
 	const struct afm_header *h = c->h;
 	uint64_t last = 0;
-	FOR_EACH(c, futures, struct afm_future)
-		if (e->type >= h->types.count || !string_ok(c, e->name) ||
-		    !string_ok(c, e->file) ||
+	FOR_EACH (c, futures, struct afm_future)
+		if (e->type >= h->types.count || !string_ok(c, e->name) || !string_ok(c, e->file) ||
 		    !range_ok(e->first_poll, e->n_polls, h->future_polls.count))
 			return false;
-	FOR_EACH(c, polls, struct afm_poll) {
-		if (!string_ok(c, e->name) || !string_ok(c, e->symbol) ||
-		    !string_ok(c, e->file) || e->address < last || e->n_futures < 1 ||
+	FOR_EACH (c, polls, struct afm_poll) {
+		if (!string_ok(c, e->name) || !string_ok(c, e->symbol) || !string_ok(c, e->file) ||
+		    e->address < last || e->n_futures < 1 ||
 		    !range_ok(e->first_future, e->n_futures, h->poll_futures.count) ||
 		    !index_ok(e->site, h->sites.count) || !index_ok(e->root, h->roots.count))
 			return false;
 		last = e->address;
 	}
-	FOR_EACH(c, poll_futures, uint32_t)
+	FOR_EACH (c, poll_futures, uint32_t)
 		if (*e >= h->futures.count)
 			return false;
-	FOR_EACH(c, future_polls, uint32_t)
+	FOR_EACH (c, future_polls, uint32_t)
 		if (*e >= h->polls.count)
 			return false;
-	FOR_EACH(c, roots, struct afm_root)
+	FOR_EACH (c, roots, struct afm_root)
 		if (e->poll >= h->polls.count || !index_ok(e->future, h->futures.count) ||
 		    !index_ok(e->future_type, h->types.count) ||
 		    !index_ok(e->cell_type, h->types.count))
@@ -151,7 +151,7 @@ static bool sites_ok(const struct checker *c)
 {
 	const struct afm_header *h = c->h;
 	const struct afm_fixup *fixups = af_futuremap_table(&c->map, &h->fixups);
-	FOR_EACH(c, sites, struct afm_site) {
+	FOR_EACH (c, sites, struct afm_site) {
 		if (e->poll >= h->polls.count || e->code_length > AFM_SITE_CODE_MAX ||
 		    !range_ok(e->code, e->code_length, h->code.count) || e->displaced < 5 ||
 		    e->displaced > AFM_SITE_DISPLACED_MAX ||
@@ -170,15 +170,15 @@ static bool rest_ok(const struct checker *c)
 	const struct afm_header *h = c->h;
 	const char *last_name = "";
 	uint64_t last = 0;
-	FOR_EACH(c, vtables, struct afm_vtable) {
+	FOR_EACH (c, vtables, struct afm_vtable) {
 		if (e->address < last || e->type >= h->types.count)
 			return false;
 		last = e->address;
 	}
-	FOR_EACH(c, drivers, struct afm_driver)
+	FOR_EACH (c, drivers, struct afm_driver)
 		if (!string_ok(c, e->name) || e->future >= h->futures.count)
 			return false;
-	FOR_EACH(c, layouts, struct afm_layout) {
+	FOR_EACH (c, layouts, struct afm_layout) {
 		if (!string_ok(c, e->name) ||
 		    strcmp(last_name, af_futuremap_string(&c->map, e->name)) > 0)
 			return false;

@@ -53,7 +53,7 @@ static const char *set_end(const char *p, const char *end)
 static bool in_set(const char *p, const char *end, char c)
 {
 	bool negated = p < end && (*p == '!' || *p == '^'), found = false;
-	const char *last = end - 1;	/* the closing bracket */
+	const char *last = end - 1; /* the closing bracket */
 
 	if (negated)
 		p++;

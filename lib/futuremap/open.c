@@ -29,7 +29,8 @@ const char *af_futuremap_open(struct af_futuremap *map, int dirfd, const char *p
 	else if (status.st_size < (off_t)sizeof(struct afm_header))
 		why = "truncated";
 	else
-		data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+		data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd,
+			    0);
 	close(fd);
 	if (data == MAP_FAILED)
 		return why ? why : "cannot be mapped";

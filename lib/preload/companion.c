@@ -178,8 +178,9 @@ static void become_companion(const char *program, int session, int report, int a
 		pass_on(fds[i]);
 		snprintf(numbers[i], sizeof(numbers[i]), "%d", fds[i]);
 	}
-	char *argv[] = {(char *)"asyncflame", (char *)"companion", numbers[0], numbers[1],
-			numbers[2], NULL};
+	char *argv[] = {
+		(char *)"asyncflame", (char *)"companion", numbers[0], numbers[1], numbers[2], NULL,
+	};
 	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

@@ -37,6 +37,6 @@ void af_config_read(struct af_config *config)
 		.generated_only = flag("ASYNCFLAME_GENERATED_ONLY"),
 		.quiet = flag("ASYNCFLAME_QUIET"),
 	};
-	config->format_raw = format ? !strcmp(format, "raw")
-				    : config->output && ends_in(config->output, ".raw");
+	config->format_raw =
+		format ? !strcmp(format, "raw") : config->output && ends_in(config->output, ".raw");
 }

@@ -13,10 +13,10 @@
 #include "patch/apply/apply.h"
 
 struct af_host {
-	struct af_object_place place;	/* the executable */
+	struct af_object_place place; /* the executable */
 	uint8_t build_id[AFM_BUILD_ID_MAX];
-	uint32_t build_id_size;		/* 0: it has none */
-	bool may_hold_futures;		/* read-only data shows Rust, and a sign of async
+	uint32_t build_id_size; /* 0: it has none */
+	bool may_hold_futures;	/* read-only data shows Rust, and a sign of async
 					   code or debug info to look into */
 };
 

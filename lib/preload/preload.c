@@ -36,7 +36,8 @@ static void say(const char *what, const char *why)
 	char line[1024];
 	int n = snprintf(line, sizeof(line), "asyncflame: %s: %s\n", what, why);
 	if (n > 0)
-		(void)!write(STDERR_FILENO, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+		(void)!write(STDERR_FILENO, line,
+			     (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
 
 static void wake(_Atomic uint32_t *word)
@@ -129,8 +130,7 @@ __attribute__((constructor)) static void af_preload_start(void)
 	if (config.children_only && config.main_pid == (uint32_t)getpid())
 		return;
 	af_host_find(&host);
-	bool cached = host.build_id_size &&
-		      !af_cache_load(&map, host.build_id, host.build_id_size);
+	bool cached = host.build_id_size && !af_cache_load(&map, host.build_id, host.build_id_size);
 	bool have_map = cached && map.header->verdict == AFM_FUTURES;
 	bool nothing = cached && map.header->verdict == AFM_NO_ASYNC;
 	if (!cached) {

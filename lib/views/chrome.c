@@ -21,8 +21,8 @@
 #include "views/json.h"
 #include "views/output.h"
 
-#define QUEUE_MAX 8192		/* polls of one thread that wait */
-#define TAIL_MAX 768		/* bytes that the end of a line may take */
+#define QUEUE_MAX 8192 /* polls of one thread that wait */
+#define TAIL_MAX 768   /* bytes that the end of a line may take */
 /*
  * Type names of web servers run to thousands of bytes, and a name stands in every event.
  * One that is longer than this is cut and gets the function's number, to be still its
@@ -33,11 +33,11 @@
 
 /* What the lines of one function have in common, made when it is first met. */
 struct function_text {
-	char *head;		/* from the name to the last argument that is always there */
+	char *head; /* from the name to the last argument that is always there */
 	size_t length;
-	bool once;		/* too long for every line: to be made again, shorter */
-	uint64_t state;		/* for which `parked` was made */
-	char parked[400];	/* escaped path/file.rs:LINE, or "" */
+	bool once;	  /* too long for every line: to be made again, shorter */
+	uint64_t state;	  /* for which `parked` was made */
+	char parked[400]; /* escaped path/file.rs:LINE, or "" */
 };
 
 struct queued {
@@ -49,14 +49,14 @@ struct queued {
 
 /* Where an open span is to be found when it ends. */
 struct open_span {
-	uint64_t patch;		/* place in the file of the end of its line, or 0: queued */
-	uint32_t queued;	/* index in the queue */
+	uint64_t patch;	 /* place in the file of the end of its line, or 0: queued */
+	uint32_t queued; /* index in the queue */
 };
 
 struct lane {
 	struct queued *queue;
 	uint32_t n_queued, room;
-	struct open_span *open;	/* by depth */
+	struct open_span *open; /* by depth */
 	uint32_t open_room;
 	uint64_t tid;
 };
@@ -66,7 +66,7 @@ struct chrome {
 	struct af_output output;
 	struct af_summary *summary;
 	struct function_text *texts;
-	uint32_t n_texts;	/* the last one serves every unknown function */
+	uint32_t n_texts; /* the last one serves every unknown function */
 	struct lane *lanes;
 	bool first_event;
 	bool no_memory;
@@ -128,8 +128,8 @@ static struct function_text *function_text(struct chrome *chrome, uint32_t numbe
 }
 
 /* The await point that a state stands for, escaped; "" if there is none to be told. */
-static const char *parked_text(struct chrome *chrome, struct function_text *text,
-			       uint32_t number, uint64_t state)
+static const char *parked_text(struct chrome *chrome, struct function_text *text, uint32_t number,
+			       uint64_t state)
 {
 	if (state == text->state)
 		return text->parked;
@@ -137,8 +137,8 @@ static const char *parked_text(struct chrome *chrome, struct function_text *text
 	uint32_t line;
 	text->state = state;
 	text->parked[0] = '\0';
-	if (af_function_await(chrome->trace, af_trace_function(chrome->trace, number), state,
-			      &file, &line)) {
+	if (af_function_await(chrome->trace, af_trace_function(chrome->trace, number), state, &file,
+			      &line)) {
 		size_t room = sizeof(text->parked) - 16;
 		size_t length = af_json_escape(text->parked, room, file);
 		snprintf(text->parked + length, 16, ":%u", line);
@@ -154,11 +154,10 @@ static size_t make_tail(struct chrome *chrome, struct function_text *text,
 	const char *parked = "";
 	if (poll->state != AF_STATE_NONE && poll->result == AF_SPAN_PENDING)
 		parked = parked_text(chrome, text, poll->function, poll->state);
-	int n = snprintf(tail, TAIL_MAX,
-			 ",\"task\":%u,\"result\":\"%s\"%s%s%s},\"dur\":%llu.%03u}", poll->task,
-			 af_span_result_text(poll->result), *parked ? ",\"parked_at\":\"" : "",
-			 parked, *parked ? "\"" : "", (unsigned long long)(duration / 1000),
-			 (unsigned)(duration % 1000));
+	int n = snprintf(tail, TAIL_MAX, ",\"task\":%u,\"result\":\"%s\"%s%s%s},\"dur\":%llu.%03u}",
+			 poll->task, af_span_result_text(poll->result),
+			 *parked ? ",\"parked_at\":\"" : "", parked, *parked ? "\"" : "",
+			 (unsigned long long)(duration / 1000), (unsigned)(duration % 1000));
 	return (size_t)n;
 }
 
@@ -221,8 +220,7 @@ static void write_queue(struct chrome *chrome, struct lane *lane, uint32_t depth
 	lane->n_queued = 0;
 }
 
-static void write_metadata(struct chrome *chrome, uint64_t tid, const char *what,
-			   const char *name)
+static void write_metadata(struct chrome *chrome, uint64_t tid, const char *what, const char *name)
 {
 	char *escaped = af_json_escaped(name);
 	if (!escaped) {

@@ -16,8 +16,8 @@
 #include "views/map.h"
 
 struct edge {
-	uint32_t from, to;	/* nodes; to AFM_NONE: some dyn Future */
-	uint32_t file, line;	/* of the await; line 0: held by a hand-written future */
+	uint32_t from, to;   /* nodes; to AFM_NONE: some dyn Future */
+	uint32_t file, line; /* of the await; line 0: held by a hand-written future */
 };
 
 struct graph {
@@ -26,11 +26,11 @@ struct graph {
 	char **names;		/* of nodes */
 	bool *wanted;		/* nodes to be printed */
 	uint32_t *node_of;	/* future -> node */
-	uint32_t *first_future;	/* node -> a future of it */
+	uint32_t *first_future; /* node -> a future of it */
 	uint32_t n_nodes;
 	struct edge *edges;
 	size_t n_edges, capacity;
-	uint8_t *seen;		/* types, during one search */
+	uint8_t *seen; /* types, during one search */
 	bool failed;
 };
 
@@ -56,8 +56,8 @@ static bool is_transparent(const struct af_futuremap *map, const struct afm_type
 {
 	const char *name = af_futuremap_string(map, type->name);
 	/* Pin<P>, Box<F> and &mut F are polled themselves, but only pass it on. */
-	return !strncmp(name, "core::pin::Pin<", 15) ||
-	       !strncmp(name, "alloc::boxed::Box<", 18) || name[0] == '&';
+	return !strncmp(name, "core::pin::Pin<", 15) || !strncmp(name, "alloc::boxed::Box<", 18) ||
+	       name[0] == '&';
 }
 
 static void search(struct graph *g, struct edge edge, uint32_t index, int depth);
@@ -343,7 +343,8 @@ struct af_error *af_deps_print_dot(const struct af_futuremap *map,
 	if (error)
 		return error;
 	fputs("digraph awaits {\n\trankdir=LR;\n\tnode [shape=box, fontname=\"sans-serif\"];\n"
-	      "\tedge [fontname=\"sans-serif\", fontsize=10];\n", out);
+	      "\tedge [fontname=\"sans-serif\", fontsize=10];\n",
+	      out);
 	for (uint32_t i = 0; i < g.n_nodes; i++) {
 		if (!g.wanted[i])
 			continue;
@@ -358,8 +359,10 @@ struct af_error *af_deps_print_dot(const struct af_futuremap *map,
 		if (!is_shown(&g, e))
 			continue;
 		if (e->to == AFM_NONE)
-			fprintf(out, "\td%zu [label=\"dyn Future\", style=dotted];\n"
-				     "\tn%" PRIu32 " -> d%zu", i, e->from, i);
+			fprintf(out,
+				"\td%zu [label=\"dyn Future\", style=dotted];\n"
+				"\tn%" PRIu32 " -> d%zu",
+				i, e->from, i);
 		else
 			fprintf(out, "\tn%" PRIu32 " -> n%" PRIu32, e->from, e->to);
 		if (e->line) {

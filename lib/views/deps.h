@@ -12,8 +12,8 @@
 
 struct af_deps_options {
 	struct af_filter filter; /* which futures become nodes */
-	const char *root;	/* only what this future (and its instances) awaits; or NULL */
-	bool collapse;		/* one node for all instances of a generic */
+	const char *root;	 /* only what this future (and its instances) awaits; or NULL */
+	bool collapse;		 /* one node for all instances of a generic */
 };
 
 struct af_error *af_deps_print_json(const struct af_futuremap *map,

@@ -63,8 +63,7 @@ bool af_map_wants_future(const struct af_futuremap *map, const struct af_filter 
 			 const struct afm_future *future)
 {
 	return af_filter_wants(filter, af_futuremap_string(map, future->name),
-			       af_futuremap_string(map, future->file),
-			       future->kind != AFM_F_HAND);
+			       af_futuremap_string(map, future->file), future->kind != AFM_F_HAND);
 }
 
 bool af_map_wants_poll(const struct af_futuremap *map, const struct af_filter *filter,
@@ -127,8 +126,7 @@ static void print_poll(const struct af_futuremap *map, const struct afm_poll *po
 	fputc('\n', out);
 }
 
-static void print_future(const struct af_futuremap *map, const struct afm_future *future,
-			 FILE *out)
+static void print_future(const struct af_futuremap *map, const struct afm_future *future, FILE *out)
 {
 	const struct afm_type *type = af_futuremap_types(map, future->type);
 
@@ -142,8 +140,8 @@ static void print_future(const struct af_futuremap *map, const struct afm_future
 	print_states(map, future, out);
 	for (uint32_t i = 0; i < future->n_polls; i++)
 		print_poll(map,
-			   af_futuremap_polls(map, *af_futuremap_future_polls(
-							   map, future->first_poll + i)),
+			   af_futuremap_polls(
+				   map, *af_futuremap_future_polls(map, future->first_poll + i)),
 			   out);
 }
 
@@ -151,8 +149,8 @@ void af_map_print_text(const struct af_futuremap *map, const struct af_filter *f
 {
 	const struct afm_header *h = map->header;
 
-	fprintf(out, "%s: %s; %" PRIu64 " futures, %" PRIu64 " polls, %" PRIu64
-		     " of them task roots\n",
+	fprintf(out,
+		"%s: %s; %" PRIu64 " futures, %" PRIu64 " polls, %" PRIu64 " of them task roots\n",
 		af_futuremap_string(map, h->object), af_map_verdict_name(h->verdict),
 		h->futures.count, h->polls.count, h->roots.count);
 	for (uint32_t i = 0; i < h->futures.count; i++) {

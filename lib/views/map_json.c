@@ -82,8 +82,9 @@ static void put_awaitee(const struct af_futuremap *map, uint32_t index, FILE *ou
 		field->type == AFM_NONE ? NULL : af_futuremap_types(map, field->type);
 	fputs("{\"type\": ", out);
 	put_type(map, field->type, out);
-	fprintf(out, ", \"offset\": %" PRIu64 ", \"size\": %" PRIu64 ", \"future\": ",
-		field->offset, type ? type->size : 0);
+	fprintf(out,
+		", \"offset\": %" PRIu64 ", \"size\": %" PRIu64 ", \"future\": ", field->offset,
+		type ? type->size : 0);
 	if (type && type->future != AFM_NONE)
 		put_string(map, af_futuremap_futures(map, type->future)->name, out);
 	else
@@ -136,8 +137,7 @@ static void put_future(const struct af_futuremap *map, const struct afm_future *
 	put_place(map, future->file, future->line, out);
 	fprintf(out, ", \"size\": %" PRIu64 ", \"align\": %" PRIu32, type->size, type->align);
 	if (future->state_offset != AFM_NONE)
-		fprintf(out,
-			", \"state\": {\"offset\": %" PRIu32 ", \"size\": %" PRIu32 "}",
+		fprintf(out, ", \"state\": {\"offset\": %" PRIu32 ", \"size\": %" PRIu32 "}",
 			future->state_offset, future->state_size);
 	else
 		fputs(", \"state\": null", out);
@@ -209,8 +209,9 @@ static void put_site(const struct af_futuremap *map, const struct afm_poll *poll
 
 static void put_poll(const struct af_futuremap *map, const struct afm_poll *poll, FILE *out)
 {
-	fprintf(out, "    {\"address\": \"0x%" PRIx64 "\", \"size\": %" PRIu32
-		     ", \"kind\": \"%s\", \"name\": ",
+	fprintf(out,
+		"    {\"address\": \"0x%" PRIx64 "\", \"size\": %" PRIu32
+		", \"kind\": \"%s\", \"name\": ",
 		poll->address, poll->size, af_map_poll_kind_name(poll->kind));
 	put_string(map, poll->name, out);
 	fputs(", \"symbol\": ", out);
@@ -223,13 +224,13 @@ static void put_poll(const struct af_futuremap *map, const struct afm_poll *poll
 		fputs(i ? ", " : "", out);
 		put_string(map, af_futuremap_futures(map, future)->name, out);
 	}
-	fprintf(out, "], \"ambiguous\": %s, \"self_register\": %s, \"params\": %u, "
-		     "\"return_size\": %" PRIu32 ", \"tag\": ",
+	fprintf(out,
+		"], \"ambiguous\": %s, \"self_register\": %s, \"params\": %u, "
+		"\"return_size\": %" PRIu32 ", \"tag\": ",
 		poll->flags & AFM_PF_AMBIGUOUS ? "true" : "false",
 		register_name(poll->self_register), poll->n_params, poll->return_size);
 	if (poll->tag_width)
-		fprintf(out,
-			"{\"offset\": %" PRIu32 ", \"width\": %u, \"pending\": %" PRIu64 "}",
+		fprintf(out, "{\"offset\": %" PRIu32 ", \"width\": %u, \"pending\": %" PRIu64 "}",
 			poll->tag_offset, poll->tag_width, poll->pending);
 	else
 		fputs("null", out);
@@ -255,7 +256,9 @@ static void put_head(const struct af_futuremap *map, FILE *out)
 		fprintf(out, "%02x", h->build_id[i]);
 	fprintf(out, "\",\n  \"verdict\": \"%s\",\n  \"machine\": \"%s\",\n  \"producer\": ",
 		af_map_verdict_name(h->verdict),
-		h->machine == EM_X86_64 ? "x86_64" : h->machine == EM_AARCH64 ? "aarch64" : "other");
+		h->machine == EM_X86_64	   ? "x86_64"
+		: h->machine == EM_AARCH64 ? "aarch64"
+					   : "other");
 	put_string(map, h->producer, out);
 	fputs(",\n  \"dwarf_versions\": [", out);
 	for (unsigned int i = 2; i <= 5; i++) {

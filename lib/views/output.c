@@ -102,8 +102,8 @@ void af_output_patch(struct af_output *output, uint64_t at, const void *data, si
 static int open_nameless(void)
 {
 	const char *directory = getenv("TMPDIR");
-	int fd = open(directory && *directory ? directory : "/tmp",
-		      O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int fd = open(directory && *directory ? directory : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC,
+		      0600);
 	if (fd >= 0)
 		return fd;
 	char name[] = "/tmp/asyncflame.XXXXXX";

@@ -19,11 +19,11 @@
 #define AF_OUTPUT_BUFFER (256 * 1024)
 
 struct af_output {
-	char *path;		/* as the caller gave it */
-	char *target;		/* what is renamed to; NULL: copied to `path` */
-	char *temporary;	/* NULL: has no name */
+	char *path;	 /* as the caller gave it */
+	char *target;	 /* what is renamed to; NULL: copied to `path` */
+	char *temporary; /* NULL: has no name */
 	int fd;
-	uint64_t written;	/* bytes of the file before the buffer */
+	uint64_t written; /* bytes of the file before the buffer */
 	size_t used;
 	char *buffer;
 	struct af_error *error;

@@ -54,8 +54,8 @@ static size_t collect_held(const struct af_futuremap *map, const struct afm_vari
 static const char *shown_type(const struct af_futuremap *map, uint32_t index)
 {
 	const struct afm_type *type = af_futuremap_types(map, index);
-	uint32_t name = type->future == AFM_NONE
-				? type->name : af_futuremap_futures(map, type->future)->name;
+	uint32_t name = type->future == AFM_NONE ? type->name
+						 : af_futuremap_futures(map, type->future)->name;
 	return af_futuremap_string(map, name);
 }
 
@@ -95,8 +95,9 @@ static void print_state(const struct af_futuremap *map, const struct afm_variant
 		put_json_text("name", name, out);
 		fputs(", ", out);
 		put_json_text("type", shown_type(map, field->type), out);
-		fprintf(out, ", \"size\": %" PRIu64 ", \"offset\": %" PRIu64
-			     ", \"awaited\": %s, \"captured\": %s}",
+		fprintf(out,
+			", \"size\": %" PRIu64 ", \"offset\": %" PRIu64
+			", \"awaited\": %s, \"captured\": %s}",
 			held[i].size, field->offset, awaited ? "true" : "false",
 			field->flags & AFM_FF_CAPTURED ? "true" : "false");
 	}

@@ -18,27 +18,27 @@
 /* A future as a line shows it. Text that is too long is cut. */
 struct af_summary_place {
 	char name[AF_SUMMARY_TEXT];
-	char at[AF_SUMMARY_TEXT];	/* path/file.rs:LINE, "" if unknown */
+	char at[AF_SUMMARY_TEXT]; /* path/file.rs:LINE, "" if unknown */
 };
 
 /* A long outermost poll; the longest one of its kind (same future, same inner one). */
 struct af_summary_poll {
-	uint64_t duration;		/* ns */
-	uint64_t begin;			/* ns since the trace began */
+	uint64_t duration; /* ns */
+	uint64_t begin;	   /* ns since the trace began */
 	uint32_t function, inner_function;
 	uint64_t inner_duration;
-	bool open;			/* had not returned at the end */
+	bool open; /* had not returned at the end */
 	struct af_summary_place place;
-	struct af_summary_place inner;	/* name "": it is the poll itself */
+	struct af_summary_place inner; /* name "": it is the poll itself */
 	char thread[16];
 };
 
 /* Holds no pointers: may be copied, and outlives the trace. */
 struct af_summary {
-	struct af_trace_info info;	/* its strings are NULL here */
+	struct af_trace_info info; /* its strings are NULL here */
 	struct af_walk walk;
 	uint32_t tasks;
-	uint64_t first, last;		/* ns: begin of the first poll, end of the last */
+	uint64_t first, last; /* ns: begin of the first poll, end of the last */
 	uint32_t n_longest;
 	struct af_summary_poll longest[AF_SUMMARY_LONGEST];
 };

@@ -40,8 +40,8 @@ void raw_begin(struct raw *raw, uint32_t tick_source)
 }
 
 /* The head's size must be a multiple of 8. */
-void raw_block(struct raw *raw, uint32_t type, const void *head, size_t head_size,
-	       const void *body, size_t body_size)
+void raw_block(struct raw *raw, uint32_t type, const void *head, size_t head_size, const void *body,
+	       size_t body_size)
 {
 	struct afr_block block = {.type = type, .length = head_size + body_size};
 	put(raw, &block, sizeof(block));
@@ -92,39 +92,67 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 		uint32_t file = intern(&strings, p->file), name = intern(&strings, p->name);
 		identity[i] = i;
 		types[i] = (struct afm_type){
-			.name = intern(&strings, p->type), .kind = AFM_T_STRUCT, .size = 16,
-			.target = AFM_NONE, .first_variant = 4 * i, .n_variants = 4,
-			.discr_size = 1, .file = file, .line = p->line, .future = i,
+			.name = intern(&strings, p->type),
+			.kind = AFM_T_STRUCT,
+			.size = 16,
+			.target = AFM_NONE,
+			.first_variant = 4 * i,
+			.n_variants = 4,
+			.discr_size = 1,
+			.file = file,
+			.line = p->line,
+			.future = i,
 			.template_arg = AFM_NONE,
 		};
 		for (uint32_t k = 0; k < 4; k++)
 			variants[4 * i + k] = (struct afm_variant){
-				.discr = k, .file = file, .awaitee = AFM_NONE,
+				.discr = k,
+				.file = file,
+				.awaitee = AFM_NONE,
 				.line = k == 3 ? p->await_line : 0,
 			};
 		futures[i] = (struct afm_future){
-			.type = i, .kind = AFM_F_ASYNC_FN, .name = name, .file = file,
-			.line = p->line, .state_size = 1, .first_poll = i, .n_polls = 1,
+			.type = i,
+			.kind = AFM_F_ASYNC_FN,
+			.name = name,
+			.file = file,
+			.line = p->line,
+			.state_size = 1,
+			.first_poll = i,
+			.n_polls = 1,
 		};
 		out[i] = (struct afm_poll){
-			.address = 0x1000 + 16 * i, .size = 16, .kind = p->kind, .name = name,
-			.file = file, .line = p->line, .first_future = i, .n_futures = 1,
-			.site = AFM_NONE, .root = AFM_NONE,
+			.address = 0x1000 + 16 * i,
+			.size = 16,
+			.kind = p->kind,
+			.name = name,
+			.file = file,
+			.line = p->line,
+			.first_future = i,
+			.n_futures = 1,
+			.site = AFM_NONE,
+			.root = AFM_NONE,
 		};
 		if (p->kind != AFM_P_TASK_ROOT)
 			continue;
 		out[i].root = n_roots;
 		roots[n_roots++] = (struct afm_root){
-			.poll = i, .executor = AFM_X_TOKIO, .future_type = AFM_NONE,
+			.poll = i,
+			.executor = AFM_X_TOKIO,
+			.future_type = AFM_NONE,
 			.future = p->root_of < 0 ? AFM_NONE : (uint32_t)p->root_of,
-			.future_offset = AFM_NONE, .stage_offset = AFM_NONE,
+			.future_offset = AFM_NONE,
+			.stage_offset = AFM_NONE,
 			.cell_type = AFM_NONE,
 		};
 	}
 	*map = (struct raw){0};
 	struct afm_header h = {
-		.magic = AFM_MAGIC, .version = AFM_VERSION, .header_size = sizeof(h),
-		.verdict = AFM_FUTURES, .build_id_size = 4,
+		.magic = AFM_MAGIC,
+		.version = AFM_VERSION,
+		.header_size = sizeof(h),
+		.verdict = AFM_FUTURES,
+		.build_id_size = 4,
 	};
 	put(map, &h, sizeof(h));
 	h.strings = table(map, strings.text, strings.size, 1);
@@ -139,8 +167,8 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 		table(map, NULL, 0, 1);
 	h.file_size = map->size;
 	memcpy(map->data, &h, sizeof(h));
-	h.checksum = af_futuremap_checksum(map->data + AFM_CHECKED_FROM,
-					   map->size - AFM_CHECKED_FROM);
+	h.checksum =
+		af_futuremap_checksum(map->data + AFM_CHECKED_FROM, map->size - AFM_CHECKED_FROM);
 	memcpy(map->data, &h, AFM_CHECKED_FROM);
 	free(types);
 	free(variants);
@@ -163,7 +191,10 @@ void raw_chunk(struct raw *raw, uint32_t thread, uint32_t sequence, uint32_t tid
 	       const struct afr_record *records, uint32_t n)
 {
 	struct afr_chunk chunk = {
-		.tid = tid, .sequence = sequence, .count = n, .thread = thread,
+		.tid = tid,
+		.sequence = sequence,
+		.count = n,
+		.thread = thread,
 	};
 	strncpy(chunk.name, name, sizeof(chunk.name) - 1);
 	raw_block(raw, AFR_B_CHUNK, &chunk, sizeof(chunk), records, n * sizeof(*records));

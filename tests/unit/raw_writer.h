@@ -17,14 +17,14 @@ struct raw {
 struct raw_poll {
 	const char *name, *type, *file;
 	uint32_t line;
-	uint16_t kind;		/* enum afm_poll_kind */
-	int root_of;		/* task root: index of the poll whose future it drives; else -1 */
-	uint32_t await_line;	/* of the await point in state 3; 0: none */
+	uint16_t kind;	     /* enum afm_poll_kind */
+	int root_of;	     /* task root: index of the poll whose future it drives; else -1 */
+	uint32_t await_line; /* of the await point in state 3; 0: none */
 };
 
 void raw_begin(struct raw *raw, uint32_t tick_source);
-void raw_block(struct raw *raw, uint32_t type, const void *head, size_t head_size,
-	       const void *body, size_t body_size);
+void raw_block(struct raw *raw, uint32_t type, const void *head, size_t head_size, const void *body,
+	       size_t body_size);
 void raw_process(struct raw *raw, const char *executable);
 void raw_object(struct raw *raw, uint32_t first_function, const struct raw_poll *polls, uint32_t n);
 void raw_chunk(struct raw *raw, uint32_t thread, uint32_t sequence, uint32_t tid, const char *name,

@@ -71,16 +71,18 @@ static void make(struct small_map *m)
 	TABLE(vtables, vtable, 1);
 	TABLE(drivers, vtable, 0);
 	TABLE(layouts, layouts, 2);
-	m->type = (struct afm_type){.name = 1, .kind = AFM_T_STRUCT, .n_fields = 1,
-				    .n_variants = 2, .target = AFM_NONE,
+	m->type = (struct afm_type){.name = 1,
+				    .kind = AFM_T_STRUCT,
+				    .n_fields = 1,
+				    .n_variants = 2,
+				    .target = AFM_NONE,
 				    .template_arg = AFM_NONE};
 	m->field = (struct afm_field){.name = 1, .type = AFM_NONE};
 	m->variants[0].awaitee = m->variants[1].awaitee = AFM_NONE;
 	m->future = (struct afm_future){.name = 1, .n_polls = 1};
-	m->poll = (struct afm_poll){.address = 0x1000, .name = 1, .n_futures = 1,
-				    .root = AFM_NONE};
-	m->site = (struct afm_site){.address = 0x1000, .code_length = 16, .displaced = 5,
-				    .n_fixups = 1};
+	m->poll = (struct afm_poll){.address = 0x1000, .name = 1, .n_futures = 1, .root = AFM_NONE};
+	m->site = (struct afm_site){
+		.address = 0x1000, .code_length = 16, .displaced = 5, .n_fixups = 1};
 	m->fixup = (struct afm_fixup){.at = 12, .next = 16};
 	m->vtable = (struct afm_vtable){.address = 0x2000};
 	m->layouts[0] = (struct afm_layout){.name = 11, .value = 1};
@@ -143,12 +145,17 @@ static void refuses_wild_indices(void **state)
 {
 	struct small_map m;
 	uint32_t *const wild[] = {
-		&m.type.name, &m.type.first_field, &m.type.n_fields, &m.type.first_variant,
-		&m.type.target, &m.type.future, &m.field.name, &m.field.type,
-		&m.variants[1].awaitee, &m.variants[0].first_field, &m.future.type,
-		&m.future.first_poll, &m.poll.name, &m.poll.first_future, &m.poll.site,
-		&m.poll_future, &m.future_poll, &m.site.poll, &m.site.code, &m.site.first_fixup,
-		&m.vtable.type, &m.layouts[0].name,
+		&m.type.name,		&m.type.first_field,
+		&m.type.n_fields,	&m.type.first_variant,
+		&m.type.target,		&m.type.future,
+		&m.field.name,		&m.field.type,
+		&m.variants[1].awaitee, &m.variants[0].first_field,
+		&m.future.type,		&m.future.first_poll,
+		&m.poll.name,		&m.poll.first_future,
+		&m.poll.site,		&m.poll_future,
+		&m.future_poll,		&m.site.poll,
+		&m.site.code,		&m.site.first_fixup,
+		&m.vtable.type,		&m.layouts[0].name,
 	};
 
 	for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
@@ -315,7 +322,8 @@ static void filter_takes_generated_only(void **state)
 
 static void filter_refuses_nonsense(void **state)
 {
-	static const char *const bad[] = {",", "a,", ",a", "a,,b", "!", "a,!", "[", "a[b", "![a", "a\\"};
+	static const char *const bad[] = {",",	 "a,", ",a",  "a,,b", "!",
+					  "a,!", "[",  "a[b", "![a",  "a\\"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		if (!af_filter_check(bad[i]))
 			fail_msg("taken for well formed: %s", bad[i]);

@@ -36,7 +36,7 @@ static const struct raw_poll polls[] = {
 /* The spans of a walk, in order of their ends. */
 struct seen {
 	struct af_span spans[256];
-	char at[256][64];	/* parked_at */
+	char at[256][64]; /* parked_at */
 	unsigned n, begun;
 	const struct af_trace *trace;
 };
@@ -133,12 +133,14 @@ static void check_span(const struct af_span *span, uint32_t function, uint64_t b
 static void nested_polls_become_nested_spans(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER_NEW, 100, PARENT, 0x1000), R(AFR_ENTER_NEW, 110, CHILD, 0x1010),
 		R(AFR_EXIT_STATE, 120, CHILD, 3),      R(AFR_EXIT_STATE, 130, PARENT, 3),
 		R(AFR_ENTER, 200, PARENT, 0x1000),     R(AFR_ENTER, 210, CHILD, 0x1010),
 		R(AFR_EXIT_STATE, 220, CHILD, 1),      R(AFR_EXIT_STATE, 230, PARENT, 1),
 	};
+	/* clang-format on */
 	load_records(f, records, COUNT(records));
 	assert_int_equal(f->seen.n, 4);
 	check_span(&f->seen.spans[0], CHILD, 110, 120, AF_SPAN_PENDING);
@@ -163,11 +165,13 @@ static void nested_polls_become_nested_spans(void **state)
 static void panic_closes_each_span_it_passes(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER_TASK, 10, ROOT, 7),	       R(AFR_ENTER_NEW, 20, PARENT, 0x1000),
 		R(AFR_ENTER_NEW, 30, CHILD, 0x1010),   R(AFR_UNWIND, 40, CHILD, 0),
 		R(AFR_UNWIND, 50, PARENT, 0),	       R(AFR_EXIT_POLL, 60, ROOT, AFR_UNKNOWN),
 	};
+	/* clang-format on */
 	load_records(f, records, COUNT(records));
 	check_span(&f->seen.spans[0], CHILD, 30, 40, AF_SPAN_PANICKED);
 	check_span(&f->seen.spans[1], PARENT, 20, 50, AF_SPAN_PANICKED);
@@ -182,11 +186,11 @@ static void missing_records_are_counted_and_the_rest_still_nests(void **state)
 	struct afr_record half = R(AFR_ENTER, 15, HAND, 0);
 	half.word0 = 0;
 	const struct afr_record records[] = {
-		R(AFR_EXIT_POLL, 5, HAND, AFR_READY),	/* its begin was dropped */
-		R(AFR_ENTER, 10, PARENT, 0x1000),	half,
-		R(AFR_ENTER, 20, CHILD, 0x1010),	/* its end was dropped */
-		R(AFR_EXIT_STATE, 30, PARENT, 3),	{R(200, 31, 1, 1).word0, 1},
-		R(AFR_ENTER, 40, HAND, 0x2000),		/* not returned at the end */
+		R(AFR_EXIT_POLL, 5, HAND, AFR_READY), /* its begin was dropped */
+		R(AFR_ENTER, 10, PARENT, 0x1000),     half,
+		R(AFR_ENTER, 20, CHILD, 0x1010), /* its end was dropped */
+		R(AFR_EXIT_STATE, 30, PARENT, 3),     {R(200, 31, 1, 1).word0, 1},
+		R(AFR_ENTER, 40, HAND, 0x2000), /* not returned at the end */
 	};
 	load_records(f, records, COUNT(records));
 	assert_int_equal(f->seen.n, 3);
@@ -204,11 +208,13 @@ static void missing_records_are_counted_and_the_rest_still_nests(void **state)
 static void records_of_a_signal_handler_are_put_in_order(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER, 10, PARENT, 0x1000), R(AFR_EXIT_STATE, 50, PARENT, 3),
 		R(AFR_ENTER, 20, HAND, 0x2000),	  R(AFR_EXIT_POLL, 30, HAND, AFR_READY),
 		R(AFR_ENTER, 60, CHILD, 0x3000),  R(AFR_EXIT_STATE, 70, CHILD, 1),
 	};
+	/* clang-format on */
 	load_records(f, records, COUNT(records));
 	assert_int_equal(f->seen.n, 3);
 	check_span(&f->seen.spans[0], HAND, 20, 30, AF_SPAN_READY);
@@ -220,6 +226,7 @@ static void records_of_a_signal_handler_are_put_in_order(void **state)
 static void tasks_move_between_threads(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record one[] = {
 		R(AFR_ENTER_TASK, 10, ROOT, 7),	       R(AFR_EXIT_POLL, 20, ROOT, 0),
 		R(AFR_ENTER_TASK, 50, ROOT, 8),	       R(AFR_EXIT_POLL, 60, ROOT, 0),
@@ -228,6 +235,7 @@ static void tasks_move_between_threads(void **state)
 		R(AFR_ENTER_TASK, 30, ROOT, 8),	       R(AFR_EXIT_POLL, 40, ROOT, 0),
 		R(AFR_ENTER_TASK, 70, ROOT, 7),	       R(AFR_EXIT_POLL, 80, ROOT, 0),
 	};
+	/* clang-format on */
 	/* Out of order in the file, as the companion drains them. */
 	raw_chunk(&f->raw, 1, 1, 102, "two", two + 2, 2);
 	raw_chunk(&f->raw, 0, 0, 101, "one", one, 4);
@@ -248,6 +256,7 @@ static void tasks_move_between_threads(void **state)
 static void a_reused_address_is_a_new_task(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		/* polled twice, then dropped unfinished */
 		R(AFR_ENTER_TASK_AT, 10, ROOT, 0x5000), R(AFR_ENTER_NEW, 11, PARENT, 0x5010),
@@ -261,6 +270,7 @@ static void a_reused_address_is_a_new_task(void **state)
 		/* and a third, of which only the root is seen */
 		R(AFR_ENTER_TASK_AT, 40, ROOT, 0x5000), R(AFR_EXIT_POLL, 45, ROOT, 0),
 	};
+	/* clang-format on */
 	load_records(f, records, COUNT(records));
 	static const uint32_t tasks[] = {1, 1, 1, 1, 2, 2, 2, 3};
 	assert_int_equal(f->seen.n, COUNT(tasks));
@@ -277,6 +287,7 @@ static void a_reused_address_is_a_new_task(void **state)
 static void futures_outside_any_root_are_tasks_of_their_own(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER, 10, HAND, 0x1000),	  R(AFR_EXIT_POLL, 11, HAND, AFR_PENDING),
 		R(AFR_ENTER, 20, HAND, 0x2000),	  R(AFR_EXIT_POLL, 21, HAND, AFR_PENDING),
@@ -284,6 +295,7 @@ static void futures_outside_any_root_are_tasks_of_their_own(void **state)
 		R(AFR_ENTER, 40, HAND, 0x1000),	  R(AFR_EXIT_POLL, 41, HAND, AFR_READY),
 		R(AFR_ENTER, 50, PARENT, 0x2000), R(AFR_EXIT_STATE, 51, PARENT, 3),
 	};
+	/* clang-format on */
 	load_records(f, records, COUNT(records));
 	static const uint32_t tasks[] = {1, 2, 1, 3, 4};
 	for (unsigned i = 0; i < COUNT(tasks); i++)
@@ -295,9 +307,11 @@ static void ticks_become_nanoseconds_by_the_last_calibration(void **state)
 	struct fixture *f = *state;
 	raw_free(&f->raw);
 	raw_begin(&f->raw, AFR_TICKS_TSC);
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER, 3000000000, HAND, 1), R(AFR_EXIT_POLL, 6000000000, HAND, AFR_READY),
 	};
+	/* clang-format on */
 	raw_chunk(&f->raw, 0, 0, 1, "main", records, 2);
 	raw_end(&f->raw, 1000, 1);
 	raw_end(&f->raw, 30000000000, 10000000000);
@@ -312,10 +326,12 @@ static void ticks_become_nanoseconds_by_the_last_calibration(void **state)
 static void any_cut_and_any_wrong_byte_is_survived(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER_TASK_AT, 10, ROOT, 0x5000), R(AFR_ENTER_NEW, 11, PARENT, 0x5010),
 		R(AFR_EXIT_STATE, 12, PARENT, 3),	R(AFR_EXIT_POLL, 13, ROOT, 0),
 	};
+	/* clang-format on */
 	raw_chunk(&f->raw, 0, 0, 4242, "main", records, COUNT(records));
 	raw_end(&f->raw, 1000, 1000);
 	unsigned most = 0;
@@ -365,11 +381,13 @@ static char *read_text(const char *path)
 static void chrome_events_say_what_happened(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER_TASK, 1000, ROOT, 7),  R(AFR_ENTER_NEW, 1500, PARENT, 0x1000),
 		R(AFR_EXIT_STATE, 3250, PARENT, 3), R(AFR_EXIT_POLL, 4001, ROOT, 0),
 		R(AFR_ENTER, 5000, STRANGE, 0),	   R(AFR_EXIT_POLL, 5001, STRANGE, 1),
 	};
+	/* clang-format on */
 	load_records(f, records, COUNT(records));
 	struct af_summary summary;
 	no_error(af_chrome_write(f->trace, f->out, &summary));
@@ -457,7 +475,8 @@ static void a_poll_with_a_hundred_thousand_inside_keeps_its_order(void **state)
 		last = us * 1000 + ns;
 		events++;
 		patched += strstr(line, "\"result\":\"ready\"},\"dur\":2000.000}") != NULL;
-		patched += strstr(line, "\"parked_at\":\"src/main.rs:22\"},\"dur\":999.999}") != NULL;
+		patched +=
+			strstr(line, "\"parked_at\":\"src/main.rs:22\"},\"dur\":999.999}") != NULL;
 	}
 	fclose(file);
 	assert_int_equal(events, inner + 2);
@@ -484,6 +503,7 @@ static void a_failed_write_leaves_nothing_behind(void **state)
 static void the_summary_names_the_longest_and_what_is_in_it(void **state)
 {
 	struct fixture *f = *state;
+	/* clang-format off */
 	const struct afr_record records[] = {
 		R(AFR_ENTER_TASK, 1000, ROOT, 7),     R(AFR_ENTER_NEW, 1010, PARENT, 0x1000),
 		R(AFR_ENTER_NEW, 1020, CHILD, 0x1010), R(AFR_EXIT_STATE, 50001020, CHILD, 3),
@@ -491,6 +511,7 @@ static void the_summary_names_the_longest_and_what_is_in_it(void **state)
 		R(AFR_ENTER, 60000000, HAND, 1),      R(AFR_EXIT_POLL, 60000500, HAND, AFR_READY),
 		R(AFR_ENTER, 60001000, HAND, 1),      R(AFR_EXIT_POLL, 60001300, HAND, AFR_READY),
 	};
+	/* clang-format on */
 	load_records(f, records, COUNT(records));
 	struct af_summary summary;
 	no_error(af_summary_collect(&summary, f->trace));

@@ -29,11 +29,11 @@ struct patcher {
 	const struct af_futuremap *map;
 	const struct af_object_place *place;
 	struct afr_hooks *hooks;
-	struct af_hook *table;	/* one per poll that is to be hooked */
-	uint8_t *image;		/* of the block, before it is put into place */
-	uint64_t block;		/* its address */
+	struct af_hook *table; /* one per poll that is to be hooked */
+	uint8_t *image;	       /* of the block, before it is put into place */
+	uint64_t block;	       /* its address */
 	uint64_t block_size;
-	uint32_t *polls;	/* poll index of each hook */
+	uint32_t *polls; /* poll index of each hook */
 	uint32_t count;
 };
 
@@ -80,7 +80,8 @@ static void select_polls(struct patcher *p, const struct af_filter *filter, uint
 			continue;
 		}
 		p->polls[p->count++] = i;
-		p->block_size += align_up(CELL_HEAD + af_futuremap_sites(p->map, poll->site)->code_length, 16);
+		p->block_size += align_up(
+			CELL_HEAD + af_futuremap_sites(p->map, poll->site)->code_length, 16);
 	}
 	p->block_size = align_up(p->block_size, 4096);
 }

@@ -12,8 +12,8 @@
 #include "record/rawtrace.h"
 
 struct af_object_place {
-	uint64_t load_bias;	/* run-time address - link-time address */
-	uint64_t start, end;	/* of the loaded object, run-time */
+	uint64_t load_bias;  /* run-time address - link-time address */
+	uint64_t start, end; /* of the loaded object, run-time */
 };
 
 /*

@@ -67,8 +67,7 @@ static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map,
 	if (poll->root != AFM_NONE &&
 	    af_futuremap_roots(map, poll->root)->executor == AFM_X_TOKIO &&
 	    af_futuremap_layout(map, "tokio.Header.vtable", &vtable) &&
-	    af_futuremap_layout(map, "tokio.Vtable.id_offset", &id) && vtable < 4096 &&
-	    id < 4096) {
+	    af_futuremap_layout(map, "tokio.Vtable.id_offset", &id) && vtable < 4096 && id < 4096) {
 		hook->state = (uint32_t)vtable;
 		hook->root_id = (uint32_t)id;
 		return af_stub_tokio_root;
@@ -100,8 +99,8 @@ af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map,
 
 	const struct afm_future *future = NULL;
 	if (poll->n_futures == 1)
-		future = af_futuremap_futures(map, *af_futuremap_poll_futures(map,
-							poll->first_future));
+		future = af_futuremap_futures(map,
+					      *af_futuremap_poll_futures(map, poll->first_future));
 	bool coroutine = poll->kind == AFM_P_ASYNC_BODY || poll->kind == AFM_P_GENERATOR;
 	if (!coroutine || !future || future->state_size != 1 || future->state_offset == AFM_NONE ||
 	    (!hook->self_mask && !(hook->flags & AF_HOOK_UNDECIDED)))

@@ -19,10 +19,10 @@
 #define LOWEST (UINT64_C(1) << 20)
 
 struct finder {
-	uint64_t low, high;	/* where the range may begin and end */
-	uint64_t start;		/* of the object */
+	uint64_t low, high; /* where the range may begin and end */
+	uint64_t start;	    /* of the object */
 	uint64_t size;
-	uint64_t below, above;	/* best so far: nearest below, nearest above; 0 none */
+	uint64_t below, above; /* best so far: nearest below, nearest above; 0 none */
 };
 
 static void consider_gap(struct finder *f, uint64_t from, uint64_t to)

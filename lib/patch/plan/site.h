@@ -15,22 +15,22 @@
    append only. af_refusal_text() has a line for each. */
 enum af_refusal {
 	AF_REFUSAL_NONE = 0,
-	AF_REFUSAL_NO_BYTES,	     /* its bytes are not in the file */
-	AF_REFUSAL_TOO_SHORT,	     /* under 5 bytes and no room behind it */
-	AF_REFUSAL_UNDECODABLE,	     /* capstone does not know an instruction in the patch */
-	AF_REFUSAL_JUMP_INTO_PATCH,  /* the body branches back into the bytes to be replaced */
-	AF_REFUSAL_CALL_INSIDE,	     /* a call whose return address would lie in the patch */
-	AF_REFUSAL_INSTRUCTION,	     /* ret, int, loop, jrcxz, syscall, ... in the patch */
-	AF_REFUSAL_OUT_OF_REACH,     /* a rip-relative operand more than 2 GiB away */
-	AF_REFUSAL_STACK_ARGUMENTS,  /* takes arguments on the stack */
-	AF_REFUSAL_OVERLAP,	     /* the patch would overlap another function */
-	AF_REFUSAL_FILTERED,	     /* the user's filter excludes it */
-	AF_REFUSAL_TEXT_DIFFERS,     /* at run time: the text is not what the file says */
-	AF_REFUSAL_NO_MEMORY,	     /* at run time: no room near the text */
-	AF_REFUSAL_WRITE,	     /* at run time: the text could not be written */
-	AF_REFUSAL_TOO_MANY,	     /* more functions than a record can name */
-	AF_REFUSAL_THREADS,	     /* at run time: other threads were running already */
-	AF_REFUSAL_ARCHITECTURE,     /* no patcher for this machine */
+	AF_REFUSAL_NO_BYTES,	    /* its bytes are not in the file */
+	AF_REFUSAL_TOO_SHORT,	    /* under 5 bytes and no room behind it */
+	AF_REFUSAL_UNDECODABLE,	    /* capstone does not know an instruction in the patch */
+	AF_REFUSAL_JUMP_INTO_PATCH, /* the body branches back into the bytes to be replaced */
+	AF_REFUSAL_CALL_INSIDE,	    /* a call whose return address would lie in the patch */
+	AF_REFUSAL_INSTRUCTION,	    /* ret, int, loop, jrcxz, syscall, ... in the patch */
+	AF_REFUSAL_OUT_OF_REACH,    /* a rip-relative operand more than 2 GiB away */
+	AF_REFUSAL_STACK_ARGUMENTS, /* takes arguments on the stack */
+	AF_REFUSAL_OVERLAP,	    /* the patch would overlap another function */
+	AF_REFUSAL_FILTERED,	    /* the user's filter excludes it */
+	AF_REFUSAL_TEXT_DIFFERS,    /* at run time: the text is not what the file says */
+	AF_REFUSAL_NO_MEMORY,	    /* at run time: no room near the text */
+	AF_REFUSAL_WRITE,	    /* at run time: the text could not be written */
+	AF_REFUSAL_TOO_MANY,	    /* more functions than a record can name */
+	AF_REFUSAL_THREADS,	    /* at run time: other threads were running already */
+	AF_REFUSAL_ARCHITECTURE,    /* no patcher for this machine */
 	AF_REFUSAL_COUNT
 };
 
@@ -39,7 +39,7 @@ const char *af_refusal_text(enum af_refusal refusal);
 
 /* The plan for one function: the site without its place in the map's tables. */
 struct af_site_plan {
-	uint64_t address;	/* first replaced byte */
+	uint64_t address; /* first replaced byte */
 	uint8_t displaced;
 	uint8_t code_length;
 	uint8_t n_fixups;

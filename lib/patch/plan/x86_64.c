@@ -30,8 +30,8 @@
 #define JUMP_LENGTH 5
 
 struct af_planner {
-	csh detailed;	/* operands and encodings: for what is displaced */
-	csh plain;	/* lengths and branch targets: for whole bodies, four times as fast */
+	csh detailed; /* operands and encodings: for what is displaced */
+	csh plain;    /* lengths and branch targets: for whole bodies, four times as fast */
 	cs_insn *insn;
 };
 
@@ -77,7 +77,9 @@ static void emit(struct af_site_plan *plan, const void *bytes, size_t n)
 static void emit_fixup(struct af_site_plan *plan, uint64_t target, unsigned next)
 {
 	plan->fixups[plan->n_fixups++] = (struct afm_fixup){
-		.target = target, .at = plan->code_length, .next = next,
+		.target = target,
+		.at = plan->code_length,
+		.next = next,
 	};
 	emit(plan, (uint8_t[4]){0}, 4);
 }
@@ -102,8 +104,7 @@ static enum af_refusal emit_moved(struct af_site_plan *plan, const cs_insn *insn
 	const cs_x86 *x86 = &insn->detail->x86;
 	const cs_x86_op *memory = NULL;
 	for (unsigned i = 0; i < x86->op_count; i++)
-		if (x86->operands[i].type == X86_OP_MEM &&
-		    x86->operands[i].mem.base == X86_REG_RIP)
+		if (x86->operands[i].type == X86_OP_MEM && x86->operands[i].mem.base == X86_REG_RIP)
 			memory = &x86->operands[i];
 	/* ModRM with mod 00 and rm 101: lea and friends, whatever capstone calls them. */
 	if (!memory) {
@@ -114,8 +115,7 @@ static enum af_refusal emit_moved(struct af_site_plan *plan, const cs_insn *insn
 	if (!at || x86->encoding.disp_size != 4 || at + 4u > insn->size)
 		return AF_REFUSAL_UNDECODABLE;
 	emit(plan, bytes, at);
-	emit_fixup(plan, insn->address + insn->size + (uint64_t)memory->mem.disp,
-		   insn->size - at);
+	emit_fixup(plan, insn->address + insn->size + (uint64_t)memory->mem.disp, insn->size - at);
 	emit(plan, bytes + at + 4, insn->size - at - 4);
 	return AF_REFUSAL_NONE;
 }
@@ -126,14 +126,15 @@ static enum af_refusal emit_indirect_call(struct af_site_plan *plan, const cs_in
 {
 	const cs_x86 *x86 = &insn->detail->x86;
 	const cs_x86_op *op = &x86->operands[0];
-	if (op->type == X86_OP_REG ? op->reg == X86_REG_R11 :
-	    op->mem.base == X86_REG_RSP || op->mem.base == X86_REG_R11 ||
-		    op->mem.index == X86_REG_R11)
+	if (op->type == X86_OP_REG ? op->reg == X86_REG_R11
+				   : op->mem.base == X86_REG_RSP || op->mem.base == X86_REG_R11 ||
+					     op->mem.index == X86_REG_R11)
 		return AF_REFUSAL_CALL_INSIDE;
 	unsigned opcode = 0;
 	while (opcode < insn->size && (bytes[opcode] & 0xf0) == 0x40) /* REX */
 		opcode++;
-	if (opcode + 1u >= insn->size || bytes[opcode] != 0xff || (bytes[opcode + 1] & 0x38) != 0x10)
+	if (opcode + 1u >= insn->size || bytes[opcode] != 0xff ||
+	    (bytes[opcode + 1] & 0x38) != 0x10)
 		return AF_REFUSAL_CALL_INSIDE;
 	uint8_t jump[16];
 	memcpy(jump, bytes, insn->size);
@@ -144,6 +145,7 @@ static enum af_refusal emit_indirect_call(struct af_site_plan *plan, const cs_in
 
 static bool refused_instruction(const cs_insn *insn)
 {
+	/* clang-format off */
 	switch (insn->id) {
 	case X86_INS_LOOP: case X86_INS_LOOPE: case X86_INS_LOOPNE:
 	case X86_INS_JCXZ: case X86_INS_JECXZ: case X86_INS_JRCXZ:
@@ -154,6 +156,7 @@ static bool refused_instruction(const cs_insn *insn)
 	case X86_INS_LCALL: case X86_INS_LJMP: case X86_INS_RETF: case X86_INS_RETFQ:
 		return true;
 	}
+	/* clang-format on */
 	return false;
 }
 
