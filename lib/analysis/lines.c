@@ -16,7 +16,7 @@ struct line_file {
 };
 
 struct af_line_files {
-	bool from_zero;		/* DWARF 5 numbers files from 0 */
+	bool from_zero; /* DWARF 5 numbers files from 0 */
 	VECTOR(const char *) directories;
 	VECTOR(struct line_file) files;
 };
@@ -61,8 +61,8 @@ static bool read_old(struct af_line_files *lines, const struct af_unit *unit, st
 }
 
 /* DWARF 5: a table whose columns are described before it. `directories` selects which. */
-static bool read_table(struct af_line_files *lines, const struct af_unit *unit,
-		       struct af_bytes *b, bool directories)
+static bool read_table(struct af_line_files *lines, const struct af_unit *unit, struct af_bytes *b,
+		       bool directories)
 {
 	struct {
 		uint64_t content;
@@ -78,7 +78,7 @@ static bool read_table(struct af_line_files *lines, const struct af_unit *unit,
 		columns[i].attribute = (struct af_attribute){.form = (uint16_t)af_bytes_uleb(b)};
 	}
 	count = af_bytes_uleb(b);
-	if (!n || count > af_bytes_left(b))	/* an entry takes a byte at least */
+	if (!n || count > af_bytes_left(b)) /* an entry takes a byte at least */
 		return count == 0;
 	for (uint64_t i = 0; i < count && !b->failed; i++) {
 		struct line_file file = {0};
@@ -123,8 +123,8 @@ static bool read_header(struct af_line_files *lines, const struct af_unit *unit)
 	if (version < 2 || version > 5)
 		return false;
 	if (version >= 5)
-		af_bytes_skip(&b, 2);	/* address and segment selector sizes */
-	af_bytes_u32(&b);		/* header length */
+		af_bytes_skip(&b, 2); /* address and segment selector sizes */
+	af_bytes_u32(&b);	      /* header length */
 	/* minimum instruction length, (4 on: operations per instruction,) default is_stmt,
 	   line base, line range */
 	af_bytes_skip(&b, version >= 4 ? 5 : 4);
@@ -171,12 +171,12 @@ bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t
 		unit->lines = calloc(1, sizeof(*unit->lines));
 		if (!unit->lines)
 			return false;
-		read_header(unit->lines, unit);	/* what was read of a broken one is kept */
+		read_header(unit->lines, unit); /* what was read of a broken one is kept */
 	}
 	const struct af_line_files *lines = unit->lines;
 	const char *comp_dir = unit->skeleton ? unit->skeleton->comp_dir : unit->comp_dir;
 	if (!lines->from_zero)
-		number--;	/* 0, "no file", becomes too large */
+		number--; /* 0, "no file", becomes too large */
 	if (number >= lines->files.count || !lines->files.items[number].name)
 		return false;
 
@@ -186,11 +186,10 @@ bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t
 		directory = lines->directories.items[file->directory];
 	if (!directory || file->name[0] == '/')
 		directory = "";
-	if (directory[0] != '/' && directory != comp_dir && file->name[0] != '/' &&
-	    comp_dir)
+	if (directory[0] != '/' && directory != comp_dir && file->name[0] != '/' && comp_dir)
 		root = comp_dir;
-	snprintf(path, size, "%s%s%s%s%s", root, *root ? "/" : "", directory,
-		 *directory ? "/" : "", file->name);
+	snprintf(path, size, "%s%s%s%s%s", root, *root ? "/" : "", directory, *directory ? "/" : "",
+		 file->name);
 	simplify(path);
 	return true;
 }

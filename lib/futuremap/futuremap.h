@@ -26,7 +26,7 @@
 
 #define AFM_MAGIC "AFMAP\0\1\n"
 #define AFM_VERSION 1
-#define AFM_NONE UINT32_MAX	/* "no such index" wherever a u32 refers to a table */
+#define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
 /* One table of the file: `count` entries of a fixed size from byte `offset`. */
@@ -35,6 +35,7 @@ struct afm_table {
 	uint64_t count;
 };
 
+/* clang-format off */
 /* What analysis found the object to be; see afm_header.verdict. */
 enum afm_verdict {
 	AFM_FUTURES = 1,	  /* async code with full debug info: can be traced */
@@ -246,6 +247,7 @@ struct afm_header {
 	struct afm_table drivers;
 	struct afm_table layouts;
 };
+/* clang-format on */
 
 /* Where the bytes begin that the checksum covers, to the file's end. */
 #define AFM_CHECKED_FROM (offsetof(struct afm_header, checksum) + sizeof(uint64_t))
@@ -265,7 +267,7 @@ _Static_assert(sizeof(struct afm_layout) == 16, "afm_layout");
 /* A map in memory. `base` is the header; the accessors below need nothing else. */
 struct af_futuremap {
 	const struct afm_header *header;
-	size_t size;		/* bytes mapped */
+	size_t size; /* bytes mapped */
 };
 
 /*
@@ -284,7 +286,7 @@ const char *af_futuremap_check(const void *data, size_t size);
  */
 const char *af_futuremap_open(struct af_futuremap *map, int dirfd, const char *path,
 			      bool private_only);
-void af_futuremap_close(struct af_futuremap *map);	/* accepts a zeroed map */
+void af_futuremap_close(struct af_futuremap *map); /* accepts a zeroed map */
 
 uint64_t af_futuremap_checksum(const void *data, size_t size);
 /* What stands for the build-id of an object that has none: a hash of the file's bytes. */
@@ -295,10 +297,10 @@ static inline const void *af_futuremap_table(const struct af_futuremap *m,
 {
 	return (const char *)m->header + t->offset;
 }
-#define AF_TABLE_ACCESSOR(what, type)                                                          \
+#define AF_TABLE_ACCESSOR(what, type)                                                           \
 	static inline const type *af_futuremap_##what(const struct af_futuremap *m, uint32_t i) \
-	{                                                                                      \
-		return (const type *)af_futuremap_table(m, &m->header->what) + i;              \
+	{                                                                                       \
+		return (const type *)af_futuremap_table(m, &m->header->what) + i;               \
 	}
 AF_TABLE_ACCESSOR(types, struct afm_type)
 AF_TABLE_ACCESSOR(fields, struct afm_field)
@@ -349,8 +351,8 @@ const char *af_cache_store(const void *data, size_t size);
 
 /* What a user selects by --filter and --generated-only; see filter.c for the syntax. */
 struct af_filter {
-	const char *pattern;	/* NULL or "": everything */
-	bool generated_only;	/* only compiler-generated futures (and task roots) */
+	const char *pattern; /* NULL or "": everything */
+	bool generated_only; /* only compiler-generated futures (and task roots) */
 };
 /* NULL if the pattern is well formed, else a static string saying what is wrong. */
 const char *af_filter_check(const char *pattern);

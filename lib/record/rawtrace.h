@@ -51,8 +51,14 @@ enum afr_result { AFR_UNKNOWN = 0, AFR_READY, AFR_PENDING };
 #define AFR_FUNCTION_UNKNOWN (AFR_FUNCTIONS_MAX - 1) /* AFR_UNWIND only: the innermost */
 #define AFR_SUBJECT_MASK ((UINT64_C(1) << AFR_FUNCTION_SHIFT) - 1)
 
-static inline unsigned afr_kind(const struct afr_record *r) { return r->word0 & 0xff; }
-static inline uint64_t afr_ticks(const struct afr_record *r) { return r->word0 >> AFR_KIND_BITS; }
+static inline unsigned afr_kind(const struct afr_record *r)
+{
+	return r->word0 & 0xff;
+}
+static inline uint64_t afr_ticks(const struct afr_record *r)
+{
+	return r->word0 >> AFR_KIND_BITS;
+}
 static inline uint32_t afr_function(const struct afr_record *r)
 {
 	return (uint32_t)(r->word1 >> AFR_FUNCTION_SHIFT);
@@ -64,6 +70,7 @@ static inline uint64_t afr_subject(const struct afr_record *r)
 
 enum afr_tick_source { AFR_TICKS_TSC = 1, AFR_TICKS_MONOTONIC /* nanoseconds */ };
 
+/* clang-format off */
 struct afr_header {
 	uint8_t magic[8];	/* AFR_MAGIC */
 	uint32_t version;	/* AFR_VERSION */
@@ -129,6 +136,7 @@ struct afr_end {
 	uint64_t dropped;	/* records lost because no chunk was free */
 	uint64_t unfinished;	/* slots taken but never written */
 };
+/* clang-format on */
 
 _Static_assert(sizeof(struct afr_record) == 16, "afr_record");
 _Static_assert(sizeof(struct afr_header) == 64, "afr_header");

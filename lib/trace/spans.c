@@ -21,8 +21,7 @@ static const struct afm_root *function_root(const struct af_trace *trace,
 }
 
 /* Whether `function` polls the very future that the task root `root_function` drives. */
-static bool polls_future_of(const struct af_trace *trace, uint32_t root_function,
-			    uint32_t function)
+static bool polls_future_of(const struct af_trace *trace, uint32_t root_function, uint32_t function)
 {
 	const struct af_function *root_side = af_trace_function(trace, root_function);
 	const struct af_function *side = af_trace_function(trace, function);
@@ -104,9 +103,8 @@ static void begin_task(struct af_span_stack *stack, struct af_walker *walker,
 	if (kind == AFR_ENTER_TASK || kind == AFR_ENTER_TASK_AT) {
 		open->owns_task = true;
 		open->root = (int32_t)stack->depth - 1;
-		span->task = find_task(walker,
-				       kind == AFR_ENTER_TASK ? AF_KEY_ID : AF_KEY_ADDRESS, span,
-				       false);
+		span->task = find_task(walker, kind == AFR_ENTER_TASK ? AF_KEY_ID : AF_KEY_ADDRESS,
+				       span, false);
 		/* Nothing is to be replaced where ids are told. */
 		open->fresh = kind == AFR_ENTER_TASK || is_born_with(walker, span);
 	} else if (span->outermost) {
@@ -166,15 +164,16 @@ static void begin_span(struct af_span_stack *stack, struct af_walker *walker,
 	struct af_open_span *open = &stack->open[stack->depth];
 	*open = (struct af_open_span){
 		.root = -1,
-		.span = {
-			.thread = stack->thread,
-			.function = afr_function(record),
-			.depth = stack->depth,
-			.first_poll = kind == AFR_ENTER_NEW,
-			.self = afr_subject(record),
-			.begin = now,
-			.state = AF_STATE_NONE,
-		},
+		.span =
+			{
+				.thread = stack->thread,
+				.function = afr_function(record),
+				.depth = stack->depth,
+				.first_poll = kind == AFR_ENTER_NEW,
+				.self = afr_subject(record),
+				.begin = now,
+				.state = AF_STATE_NONE,
+			},
 	};
 	stack->depth++;
 	open->span.outermost = is_outermost(walker, open, kind);

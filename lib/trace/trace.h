@@ -25,21 +25,21 @@ struct af_trace;
 
 /* A poll function of one of the objects; strings belong to the trace, never NULL. */
 struct af_function {
-	const char *name;	/* what it polls, as people write it */
-	const char *future;	/* full type name of the future, "" if unknown */
-	const char *file;	/* definition, "" if unknown */
+	const char *name;   /* what it polls, as people write it */
+	const char *future; /* full type name of the future, "" if unknown */
+	const char *file;   /* definition, "" if unknown */
 	uint32_t line;
-	bool root;		/* an executor's entry of a task */
-	bool blocking;		/* runs a blocking closure: being long is its purpose */
-	uint32_t object;	/* which map, and which poll in it: for af_function_await() */
+	bool root;	 /* an executor's entry of a task */
+	bool blocking;	 /* runs a blocking closure: being long is its purpose */
+	uint32_t object; /* which map, and which poll in it: for af_function_await() */
 	uint32_t poll;
 };
 
 struct af_thread {
-	uint32_t index;		/* for af_trace_thread() */
-	uint32_t number;	/* in this session, in order of appearance; never reused */
-	uint32_t tid;		/* the kernel's; may be reused by a later thread */
-	char name[16];		/* the last one it had; may be empty */
+	uint32_t index;	 /* for af_trace_thread() */
+	uint32_t number; /* in this session, in order of appearance; never reused */
+	uint32_t tid;	 /* the kernel's; may be reused by a later thread */
+	char name[16];	 /* the last one it had; may be empty */
 };
 
 enum af_task_state { AF_TASK_ALIVE, AF_TASK_READY, AF_TASK_PANICKED };
@@ -50,42 +50,42 @@ enum af_task_state { AF_TASK_ALIVE, AF_TASK_READY, AF_TASK_PANICKED };
  * nothing shows that another future has moved in.
  */
 struct af_task {
-	uint32_t number;	/* 1, 2, ... in order of first sight */
-	uint32_t function;	/* by which it was first polled: names it */
-	uint32_t state;		/* enum af_task_state */
-	uint64_t subject;	/* the executor's id, or the address */
-	uint64_t polls;		/* outermost polls of it that have ended or were cut off */
-	uint64_t busy;		/* ns in those */
-	uint64_t first, last;	/* ns since the trace began: begin of first, end of last poll */
+	uint32_t number;      /* 1, 2, ... in order of first sight */
+	uint32_t function;    /* by which it was first polled: names it */
+	uint32_t state;	      /* enum af_task_state */
+	uint64_t subject;     /* the executor's id, or the address */
+	uint64_t polls;	      /* outermost polls of it that have ended or were cut off */
+	uint64_t busy;	      /* ns in those */
+	uint64_t first, last; /* ns since the trace began: begin of first, end of last poll */
 };
 
 enum af_span_result {
-	AF_SPAN_UNKNOWN,	/* the poll returned, what it returned cannot be told */
+	AF_SPAN_UNKNOWN, /* the poll returned, what it returned cannot be told */
 	AF_SPAN_READY,
 	AF_SPAN_PENDING,
 	AF_SPAN_PANICKED,
-	AF_SPAN_OPEN,		/* had not returned when the trace ended */
-	AF_SPAN_LOST,		/* its end was dropped: closed with the one around it */
+	AF_SPAN_OPEN, /* had not returned when the trace ended */
+	AF_SPAN_LOST, /* its end was dropped: closed with the one around it */
 };
 const char *af_span_result_text(enum af_span_result result);
 
 /* One poll. Spans of a thread nest: a child lies within its parent, to the ns. */
 struct af_span {
 	const struct af_thread *thread;
-	uint32_t function;	/* for af_trace_function() */
-	uint32_t task;		/* task number; final when the span has ended */
-	uint32_t depth;		/* 0: outermost on its thread */
-	bool outermost;		/* no other poll waits for it: depth 0, a task root, or in a
+	uint32_t function;	    /* for af_trace_function() */
+	uint32_t task;		    /* task number; final when the span has ended */
+	uint32_t depth;		    /* 0: outermost on its thread */
+	bool outermost;		    /* no other poll waits for it: depth 0, a task root, or in a
 				   blocking closure, where executors run their loops */
-	bool first_poll;	/* the coroutine had not begun before this poll */
-	uint64_t self;		/* address of the future (of the task, for a root), 0 unknown */
-	uint64_t begin, end;	/* ns since the trace began; end: when it has ended */
+	bool first_poll;	    /* the coroutine had not begun before this poll */
+	uint64_t self;		    /* address of the future (of the task, for a root), 0 unknown */
+	uint64_t begin, end;	    /* ns since the trace began; end: when it has ended */
 	enum af_span_result result; /* when it has ended */
-	uint64_t state;		/* coroutine state after return, AF_STATE_NONE if not known */
+	uint64_t state;		    /* coroutine state after return, AF_STATE_NONE if not known */
 	/* The longest poll inside, for "what is this long poll really about" */
 	uint32_t inner_function; /* innermost span that explains most of this one, or itself */
 	uint64_t inner_duration; /* ns of it */
-	uint64_t cookie;	/* the visitor's own; 0 at begin */
+	uint64_t cookie;	 /* the visitor's own; 0 at begin */
 };
 #define AF_STATE_NONE UINT64_MAX
 
@@ -102,36 +102,36 @@ struct af_visitor {
 
 /* What the walk came across beside spans. All are counts of this walk. */
 struct af_walk {
-	uint64_t records;	/* good ones */
+	uint64_t records; /* good ones */
 	uint64_t spans;
 	uint64_t panicked;
-	uint64_t open;		/* not ended when the trace ended */
-	uint64_t lost;		/* spans whose end is missing */
-	uint64_t stray;		/* ends whose begin is missing */
-	uint64_t unfinished;	/* slots that were never written */
-	uint64_t bad;		/* records that make no sense */
-	uint64_t end;		/* ns: last time of the trace */
+	uint64_t open;	     /* not ended when the trace ended */
+	uint64_t lost;	     /* spans whose end is missing */
+	uint64_t stray;	     /* ends whose begin is missing */
+	uint64_t unfinished; /* slots that were never written */
+	uint64_t bad;	     /* records that make no sense */
+	uint64_t end;	     /* ns: last time of the trace */
 };
 
 /* What is known of the process and the recording; constant after open. */
 struct af_trace_info {
 	uint32_t pid;
-	const char *executable;	/* absolute path, "" if unknown */
+	const char *executable; /* absolute path, "" if unknown */
 	const char *directory;	/* it was started in, "" if unknown */
 	uint64_t realtime;	/* ns since the epoch at time 0 of the trace */
 	uint32_t n_threads;
 	uint32_t n_functions;
-	bool cut;		/* the file ends in the middle or without an END block */
-	bool clock_estimated;	/* no calibration at the end: durations may be off */
-	uint32_t bad_maps;	/* embedded future maps that could not be used */
+	bool cut;	      /* the file ends in the middle or without an END block */
+	bool clock_estimated; /* no calibration at the end: durations may be off */
+	uint32_t bad_maps;    /* embedded future maps that could not be used */
 	bool has_hooks, has_end;
-	struct afr_hooks hooks;	/* zero if there were none */
+	struct afr_hooks hooks; /* zero if there were none */
 	struct afr_end end;
 };
 
 /* Opens a raw trace and reads everything but the records. */
 struct af_error *af_trace_open(struct af_trace **out, const char *raw_path) af_must_check;
-void af_trace_close(struct af_trace *trace);	/* accepts NULL */
+void af_trace_close(struct af_trace *trace); /* accepts NULL */
 
 const struct af_trace_info *af_trace_info(const struct af_trace *trace);
 const struct af_thread *af_trace_thread(const struct af_trace *trace, uint32_t index);

@@ -223,8 +223,8 @@ static void print_losses(const struct af_summary *summary, FILE *to, const struc
 		fprintf(to, "  %sthe clock's rate is estimated: durations may be off%s\n",
 			paint->loud, paint->end);
 	if (walk->open)
-		fprintf(to, "  %s poll%s had not returned at the end\n",
-			grouped(walk->open, text), plural(walk->open));
+		fprintf(to, "  %s poll%s had not returned at the end\n", grouped(walk->open, text),
+			plural(walk->open));
 	if (unfinished)
 		fprintf(to, "  %s record%s half written at the end\n", grouped(unfinished, text),
 			unfinished == 1 ? " was" : "s were");
