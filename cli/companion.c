@@ -292,7 +292,8 @@ static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
 		uint32_t state = atomic_load(&s->host_state);
 		if (state == AF_HOST_ENDING)
 			reason = AFR_END_EXIT;
-		if (gone || (state == AF_HOST_ENDING && s->wait_at_exit))
+		if (gone || state == AF_HOST_NOT_TRACING ||
+		    (state == AF_HOST_ENDING && s->wait_at_exit))
 			break;
 		uint64_t now = milliseconds();
 		bool look = now - looked >= 500;
@@ -367,7 +368,13 @@ static void trace_host(struct companion *c)
 		report(c, "failed", error->message);
 		af_error_destroy(error);
 	} else {
-		finish(c, &writer, record(c, &writer));
+		enum afr_end_reason reason = record(c, &writer);
+		if (atomic_load(&c->session->host_state) == AF_HOST_NOT_TRACING) {
+			unlink(c->raw); /* the host has said why */
+			report(c, "failed", "the program could not be patched");
+		} else {
+			finish(c, &writer, reason);
+		}
 	}
 	af_writer_deinit(&writer);
 }

@@ -18,8 +18,11 @@ const char *af_futuremap_open(struct af_futuremap *map, int dirfd, const char *p
 
 	map->header = NULL;
 	map->size = 0;
-	/* Not blocking: a FIFO in its place must not hang the program that starts. */
-	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	/* Not blocking: a FIFO in its place must not hang the program that starts. A link is
+	   followed only where the caller vouches for the path (/proc/PID/fd/N is one). */
+	int fd = openat(dirfd, path,
+			O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
+				(private_only ? O_NOFOLLOW : 0));
 	if (fd < 0)
 		return "no such map, or not readable";
 	if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))

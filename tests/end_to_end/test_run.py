@@ -312,6 +312,16 @@ QUIET = [("ledger-own", []), ("sleepy", []), ("panics", ["catch"]), ("panics", [
          ("panics", ["drop"])]
 
 
+def steady(out):
+    """What two runs of a program have in common: how often a future that waits for another
+    thread is polled, the threads decide."""
+    if "{" not in out:
+        return out
+    told = last_json(out)
+    return out[:out.index("{")], {key: told.get(key) for key in
+                                  ("variant", "mode", "threads", "total", "awaits", "caught")}
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("name, arguments", QUIET, ids=lambda value: str(value))
 def test_same_output_and_status(run, asyncflame, engine, profile, name, arguments):
@@ -319,7 +329,7 @@ def test_same_output_and_status(run, asyncflame, engine, profile, name, argument
     alone = run(program, *arguments)
     traced = asyncflame("-q", "-o", "t.json", program, *arguments)
     assert traced.status == alone.status
-    assert traced.out == alone.out
+    assert steady(traced.out) == steady(alone.out)
     assert traced.trace("t.json").polls
 
 
@@ -339,7 +349,7 @@ def test_summary_and_default_output(asyncflame, engine, profile):
     assert ended.traces() == ["ledger-own.trace.json"]
     trace = ended.trace("ledger-own.trace.json")
     assert f"{len(trace.polls):,} polls of" in ended.err
-    for words in "hooked", "longest polls", "work.rs:", "ui.perfetto.dev", "ledger-own.trace.json":
+    for words in "hooked", "longest polls", ".rs:", "ui.perfetto.dev", "ledger-own.trace.json":
         assert words in ended.err
 
 

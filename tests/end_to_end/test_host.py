@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""In somebody else's process: what the host can notice of us, and what is left when it dies."""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+import trace_check
+from conftest import LIBRARY, PROFILES, PROGRAM, clean_environment, fixture, last_json
+
+LONG = ["--repeat", "2000", "--quiet"]
+
+
+def dynamic_needs(path):
+    text = subprocess.run(["readelf", "-dW", path], capture_output=True, text=True,
+                          check=True).stdout
+    return re.findall(r"\(NEEDED\).*\[(.*)\]", text)
+
+
+def test_library_needs_libc_only(engine):
+    assert [name.split(".")[0] for name in dynamic_needs(LIBRARY)] == ["libc"]
+
+
+def test_library_exports_nothing(engine):
+    text = subprocess.run(["nm", "-D", "--defined-only", LIBRARY], capture_output=True, text=True,
+                          check=True).stdout
+    assert not text.strip()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", ["ledger-own", "ledger-tokio", "sleepy"])
+def test_plain_preload(run, engine, tmp_path, profile, name):
+    ended = run(fixture(profile, name), env={"LD_PRELOAD": str(LIBRARY),
+                                             "ASYNCFLAME_OUTPUT": "own.json"})
+    assert ended.status == 0
+    trace = ended.trace("own.json")
+    assert trace.polls and "polls of" in ended.err
+
+
+def test_plain_preload_without_output(run, engine):
+    ended = run(fixture("release", "ledger-own"), env={"LD_PRELOAD": str(LIBRARY)})
+    assert ended.traces() == ["ledger-own.trace.json"]
+
+
+def test_plain_preload_quiet(run, engine):
+    ended = run(fixture("release", "ledger-own"),
+                env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_QUIET": "1"})
+    assert ended.err == "" and ended.traces()
+
+
+def test_plain_preload_filter(run, engine):
+    ended = run(fixture("debug", "ledger-own"),
+                env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "f.json",
+                     "ASYNCFLAME_FILTER": "ledger_own::work::byte"})
+    assert set(ended.trace("f.json").counts()) == {"ledger_own::work::byte"}
+
+
+@pytest.mark.parametrize("words", [["sh", "-c", "echo a; ls / >/dev/null; exit 5"], ["ls", "/"],
+                                   ["python3", "-c", "print(1)"]])
+def test_strangers_are_left_alone(run, engine, words):
+    bare = run(*words)
+    ended = run(*words, env={"LD_PRELOAD": str(LIBRARY)})
+    assert (ended.status, ended.out, ended.err) == (bare.status, bare.out, bare.err)
+    assert not ended.traces()
+
+
+def test_stripped_runs_on_under_plain_preload(run, engine, tmp_path):
+    program = tmp_path / "stripped"
+    subprocess.run(["strip", "-o", program, fixture("release", "ledger-own")], check=True)
+    # A cache of its own: with the map of the same build-id at hand it would be traced.
+    ended = run(program, "--quiet", env={"LD_PRELOAD": str(LIBRARY),
+                                         "ASYNCFLAME_CACHE": str(tmp_path / "empty")})
+    assert ended.status == 0
+    assert "CARGO_PROFILE_RELEASE_DEBUG=full" in ended.err
+    assert len(ended.err.splitlines()) == 1 and not ended.traces()
+
+
+@pytest.mark.parametrize("profile", ["debug", "release"])
+@pytest.mark.parametrize("delay", [0.05, 0.02, 0.1])
+def test_killed_program_leaves_its_trace(engine, cache, tmp_path, profile, delay):
+    """Under the wrapper: it ends like the program does, and the trace is there by then."""
+    environment = clean_environment(tmp_path)
+    environment["ASYNCFLAME_CACHE"] = str(cache)
+    cache.chmod(0o700)
+    wrapper = subprocess.Popen([PROGRAM, "-q", "-o", "k.json", fixture(profile, "sleepy" if
+                                delay == 0.05 else "ledger-own"), *([] if delay == 0.05 else LONG)],
+                               cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + 20
+    child = None
+    while child is None and time.monotonic() < deadline:
+        found = subprocess.run(["pgrep", "-P", str(wrapper.pid)], capture_output=True,
+                               text=True, check=False).stdout.split()
+        for pid in map(int, found):
+            if "asyncflame" not in os.readlink(f"/proc/{pid}/exe").rpartition("/")[2]:
+                child = pid
+        time.sleep(0.002)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    assert wrapper.wait(timeout=300) == 128 + signal.SIGKILL
+    trace = trace_check.check(tmp_path / "k.json")
+    assert trace.polls
+
+
+def test_the_host_sees_no_child(run, engine):
+    """wait() of the host meets nobody that it did not start."""
+    program = fixture("release", "ledger-own")
+    script = (f"{program} --quiet & wait $!; echo own $?; wait; echo all $?; jobs | wc -l")
+    ended = run("sh", "-c", script, env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_QUIET": "1"})
+    assert ended.out.split() == ["own", "0", "all", "0", "0"]
+
+
+def test_pipe_closes_with_the_program(run, engine):
+    """The companion keeps no descriptor but stderr: the reader of stdout sees its end."""
+    program = fixture("release", "ledger-own")
+    ended = run("sh", "-c", f"{program} | wc -c", env={"LD_PRELOAD": str(LIBRARY),
+                                                       "ASYNCFLAME_QUIET": "1"})
+    assert int(ended.out) > 100
+
+
+def test_single_thread_stays_single(run, engine, compile_c):
+    """No thread of ours in the host: the ledger's own count of its tasks is all there is."""
+    ended = run(fixture("release", "ledger-tokio-current"),
+                env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "s.json"})
+    trace = ended.trace("s.json")
+    assert len({event["tid"] for event in trace.polls}) == 1
+    assert last_json(ended.out)["variant"]
+
+
+def test_read_only_cache_and_no_cache(run, engine, tmp_path):
+    locked = tmp_path / "locked"
+    locked.write_text("a file, where a directory is wanted")
+    ended = run(fixture("release", "ledger-own"), "--quiet",
+                env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "c.json",
+                     "ASYNCFLAME_CACHE": str(locked)})
+    assert ended.status == 0
+    assert ended.trace("c.json").polls
