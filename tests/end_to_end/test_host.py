@@ -78,6 +78,18 @@ def test_stripped_runs_on_under_plain_preload(run, engine, tmp_path):
     assert len(ended.err.splitlines()) == 1 and not ended.traces()
 
 
+def wait_for_child(parent):
+    """The process that the wrapper has started, once it has become another program."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
+            for pid in file.read().split():
+                if os.readlink(f"/proc/{pid}/exe") != os.readlink(f"/proc/{parent}/exe"):
+                    return int(pid)
+        time.sleep(0.002)
+    raise AssertionError("the program was not started")
+
+
 @pytest.mark.parametrize("profile", ["debug", "release"])
 @pytest.mark.parametrize("delay", [0.05, 0.02, 0.1])
 def test_killed_program_leaves_its_trace(engine, cache, tmp_path, profile, delay):
@@ -88,15 +100,7 @@ def test_killed_program_leaves_its_trace(engine, cache, tmp_path, profile, delay
     wrapper = subprocess.Popen([PROGRAM, "-q", "-o", "k.json", fixture(profile, "sleepy" if
                                 delay == 0.05 else "ledger-own"), *([] if delay == 0.05 else LONG)],
                                cwd=tmp_path, env=environment)
-    deadline = time.monotonic() + 20
-    child = None
-    while child is None and time.monotonic() < deadline:
-        found = subprocess.run(["pgrep", "-P", str(wrapper.pid)], capture_output=True,
-                               text=True, check=False).stdout.split()
-        for pid in map(int, found):
-            if "asyncflame" not in os.readlink(f"/proc/{pid}/exe").rpartition("/")[2]:
-                child = pid
-        time.sleep(0.002)
+    child = wait_for_child(wrapper.pid)
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     assert wrapper.wait(timeout=300) == 128 + signal.SIGKILL
