@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "asyncflame.h"
 #include "cli.h"
 
 struct verb {
@@ -102,7 +103,7 @@ int main(int argc, char **argv)
 	if (!strcmp(first, "--help") || !strcmp(first, "-h"))
 		return help(NULL);
 	if (!strcmp(first, "--version") || !strcmp(first, "-V")) {
-		puts("asyncflame " ASYNCFLAME_VERSION);
+		puts("asyncflame " ASYNCFLAME_VERSION_TEXT);
 		return 0;
 	}
 	if (!strcmp(first, "help"))
