@@ -55,10 +55,10 @@ struct af_hook {
 	uint8_t tag;	       /* AF_TAG_*: where Poll's tag is after return */
 	uint8_t flags;	       /* AF_HOOK_UNDECIDED */
 	uint8_t tag_width;     /* bytes, for the decision */
-	uint8_t tries;		/* decisions that came to nothing */
-	uint32_t tag_offset; /* of Poll's tag in the returned value */
-	uint32_t root_id;    /* tokio root: offset of Vtable.id_offset */
-	uint64_t mask;	     /* (word & mask) == pending: the poll returned Pending */
+	uint8_t tries;	       /* decisions that came to nothing */
+	uint32_t tag_offset;   /* of Poll's tag in the returned value */
+	uint32_t root_id;      /* tokio root: offset of Vtable.id_offset */
+	uint64_t mask;	       /* (word & mask) == pending: the poll returned Pending */
 	uint64_t pending;
 	uint64_t self_mask; /* AFR_SUBJECT_MASK, or 0 where self is unknown */
 };

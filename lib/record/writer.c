@@ -14,7 +14,8 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-#define PATIENCE 50 /* drains of some 20 ms */
+#define NAMED_CHUNKS 4 /* later ones were taken long after the thread got its name */
+#define PATIENCE 50    /* drains of some 20 ms */
 
 static void write_all(struct af_writer *w, const void *data, size_t size)
 {
@@ -35,12 +36,27 @@ static void write_block(struct af_writer *w, enum afr_block_type type, const voi
 			size_t head_size, const void *body, size_t body_size)
 {
 	static const char zeroes[8];
-	size_t length = head_size + body_size;
+	size_t length = head_size + body_size, padding = -length & 7;
 	struct afr_block block = {.type = type, .length = length};
-	write_all(w, &block, sizeof(block));
-	write_all(w, head, head_size);
-	write_all(w, body, body_size);
-	write_all(w, zeroes, -length & 7);
+	struct iovec parts[] = {
+		{&block, sizeof(block)},
+		{(void *)(uintptr_t)head, head_size},
+		{(void *)(uintptr_t)body, body_size},
+		{(void *)(uintptr_t)zeroes, padding},
+	};
+	if (w->error)
+		return;
+	size_t whole = sizeof(block) + length + padding;
+	ssize_t n = writev(w->fd, parts, 4);
+	if (n == (ssize_t)whole)
+		return;
+	/* Cut short, by a signal or a disk that fills up: the rest, part by part. */
+	size_t done = n > 0 ? (size_t)n : 0;
+	for (int i = 0; i < 4; i++) {
+		size_t skip = done < parts[i].iov_len ? done : parts[i].iov_len;
+		write_all(w, (char *)parts[i].iov_base + skip, parts[i].iov_len - skip);
+		done -= skip;
+	}
 }
 
 /* Executable, directory, then the arguments as /proc has them. */
@@ -123,6 +139,23 @@ static uint32_t committed(const struct afr_record *records, uint32_t limit, uint
 	return last;
 }
 
+/* A thread's name now, if it is still there: runtimes name threads after starting them. */
+static void read_thread_name(uint32_t pid, uint32_t tid, char name[16])
+{
+	char path[64], text[17] = "";
+	snprintf(path, sizeof(path), "/proc/%u/task/%u/comm", pid, tid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	ssize_t n = read(fd, text, 16);
+	if (n > 1 && text[n - 1] == '\n') {
+		text[n - 1] = '\0';
+		memset(name, 0, 16);
+		memcpy(name, text, strnlen(text, 15));
+	}
+	close(fd);
+}
+
 static void write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 			const struct afr_record *records, uint32_t count)
 {
@@ -132,21 +165,9 @@ static void write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 		.count = count,
 		.thread = chunk->thread,
 	};
-	char path[64];
 	memcpy(head.name, chunk->name, sizeof(head.name));
-	/* Its name now, if it is still there: runtimes name threads after starting them. */
-	snprintf(path, sizeof(path), "/proc/%u/task/%u/comm", w->session->host_pid, chunk->tid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		char name[17] = "";
-		ssize_t n = read(fd, name, 16);
-		if (n > 1 && name[n - 1] == '\n') {
-			name[n - 1] = '\0';
-			memset(head.name, 0, sizeof(head.name));
-			memcpy(head.name, name, strnlen(name, 15));
-		}
-		close(fd);
-	}
+	if (chunk->sequence < NAMED_CHUNKS)
+		read_thread_name(w->session->host_pid, chunk->tid, head.name);
 	head.name[15] = '\0';
 	if (w->error) {
 		w->lost_to_disk += count;
