@@ -88,9 +88,9 @@
 	movq	%rax, %rdi
 	movq	%rdx, %rsi
 	movq	AF_FRAME_HOOK(%rbp), %r10
+	take_slot %r8			/* before the time: see af_chunk.taken */
 	read_ticks
 	movq	%rax, %r9
-	take_slot %r8
 .endm
 
 /* Commits the exit record: word1 in rax, kind in \kind, ticks in r9; returns. */

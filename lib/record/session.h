@@ -14,8 +14,9 @@
  *
  * A chunk is FREE (in the free list), ACTIVE (one thread writes into it) or FULL (its
  * thread has left it; the companion's to drain). FREE -> ACTIVE -> FULL by the host's
- * threads, FULL -> FREE by the companion, which zeroes the records first: a slot whose
- * word0 is 0 has not been committed.
+ * threads, FULL -> FREE by the companion. A slot has been committed when its time is not
+ * before the chunk was taken: what is left of the chunk's last use is older, and nobody has
+ * to clear it.
  *
  * Every field says who writes it. The companion treats what the host can write as
  * hostile: it copies, then checks.
@@ -42,7 +43,7 @@ struct af_chunk {
 	uint32_t thread;	/* host: its number in this session */
 	uint32_t sequence;	/* host: 0, 1, ... per thread */
 	uint32_t filled;	/* host: bytes of records when it was left (FULL) */
-	uint64_t reserved;
+	uint64_t taken;		/* host: ticks when it was taken */
 	char name[16]; /* host: the thread's name when it took the chunk */
 	uint64_t pad[2];
 };

@@ -78,8 +78,8 @@ static struct af_chunk *take_free_chunk(struct af_session *s)
 		   and the exchange fails. */
 		uint64_t next = atomic_load_explicit(&chunk->next, memory_order_relaxed);
 		uint64_t tag = (head >> 32) + 1;
-		/* Acquire: pairs with the companion's release in giving it back; its zeroes
-		   are there before our records. */
+		/* Acquire: pairs with the companion's release in giving it back; it has read
+		   the old records before ours are written. */
 		if (atomic_compare_exchange_weak_explicit(&s->free_list, &head, tag << 32 | next,
 							  memory_order_acq_rel,
 							  memory_order_acquire))
@@ -127,6 +127,8 @@ static void use_chunk(struct af_session *s, struct af_thread *t, struct af_chunk
 	chunk->thread = t->number - 1;
 	chunk->sequence = t->sequence++;
 	chunk->filled = 0;
+	/* Every time stamp in it is read after its slot was taken, so after this one. */
+	chunk->taken = __builtin_ia32_rdtsc() - af_record_base;
 	af_syscall4(SYS_prctl, PR_GET_NAME, (long)chunk->name, 0, 0);
 	atomic_store_explicit(&chunk->state, AF_CHUNK_ACTIVE, memory_order_release);
 	t->chunk = chunk;

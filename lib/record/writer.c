@@ -15,6 +15,7 @@
 #include <x86intrin.h>
 
 #define NAMED_CHUNKS 4 /* later ones were taken long after the thread got its name */
+#define WAKE_EVERY 64
 #define PATIENCE 50    /* drains of some 20 ms */
 
 static void write_all(struct af_writer *w, const void *data, size_t size)
@@ -125,12 +126,18 @@ static bool thread_is_gone(uint32_t pid, uint32_t tid)
 	return syscall(SYS_tgkill, pid, tid, 0) < 0 && errno == ESRCH;
 }
 
+static bool is_committed(const struct afr_record *record, uint64_t taken)
+{
+	uint64_t word0 = __atomic_load_n(&record->word0, __ATOMIC_ACQUIRE);
+	return word0 && word0 >> AFR_KIND_BITS >= taken;
+}
+
 /* How many slots to take: up to the last one that was committed. */
-static uint32_t committed(const struct afr_record *records, uint32_t limit, uint32_t *holes)
+static uint32_t committed(const struct afr_record *records, uint64_t taken, uint32_t *holes)
 {
 	uint32_t last = 0, written = 0;
-	for (uint32_t i = 0; i < limit; i++) {
-		if (!__atomic_load_n(&records[i].word0, __ATOMIC_ACQUIRE))
+	for (uint32_t i = 0; i < AF_CHUNK_RECORDS; i++) {
+		if (!is_committed(&records[i], taken))
 			continue;
 		written++;
 		last = i + 1;
@@ -179,19 +186,31 @@ static void write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 
 static void give_back(struct af_session *s, struct af_chunk *chunk, uint32_t index)
 {
-	memset(af_chunk_records(chunk), 0, AF_CHUNK_RECORDS * sizeof(struct afr_record));
 	atomic_store_explicit(&chunk->state, AF_CHUNK_FREE, memory_order_relaxed);
 	uint64_t head = atomic_load(&s->free_list), next;
 	do {
 		atomic_store_explicit(&chunk->next, (uint32_t)head, memory_order_relaxed);
 		next = ((head >> 32) + 1) << 32 | (index + 1);
-		/* Release: pairs with the acquire of the thread that takes it; the zeroes
-		   are there before its records. */
+		/* Release: pairs with the acquire of the thread that takes it; the old records
+		   have been read before its own are written. */
 	} while (!atomic_compare_exchange_weak_explicit(
 		&s->free_list, &head, next, memory_order_acq_rel, memory_order_acquire));
 	atomic_fetch_add(&s->freed_count, 1);
+}
+
+static void wake_waiters(struct af_session *s)
+{
 	if (atomic_load(&s->host_waiters))
 		syscall(SYS_futex, &s->freed_count, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* A copy in which slots that were never written are zero, not what was there before. */
+static const struct afr_record *without_stale(struct af_writer *w, const struct afr_record *records,
+					      uint32_t count, uint64_t taken)
+{
+	for (uint32_t i = 0; i < count; i++)
+		w->copy[i] = is_committed(&records[i], taken) ? records[i] : (struct afr_record){0};
+	return w->copy;
 }
 
 static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
@@ -209,13 +228,15 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 		gone = true;
 	}
 	const struct afr_record *records = af_chunk_records(chunk);
-	uint32_t holes, count = committed(records, AF_CHUNK_RECORDS, &holes);
+	uint32_t holes, count = committed(records, chunk->taken, &holes);
 	/* A slot of a chunk that was left can still be written: by the code that a signal
 	   handler interrupted while it filled the chunk. */
 	if ((holes || count < AF_CHUNK_RECORDS) && !gone && w->patience[index]++ < PATIENCE)
 		return false;
 	w->patience[index] = 0;
 	if (count) {
+		if (holes)
+			records = without_stale(w, records, count, chunk->taken);
 		write_chunk(w, chunk, records, count);
 		w->unfinished += holes;
 	}
@@ -225,10 +246,16 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 
 bool af_writer_drain(struct af_writer *writer, enum af_drain what)
 {
-	bool any = false;
-	for (uint32_t i = 0; i < writer->session->n_chunks; i++)
-		any |= drain_chunk(writer, i, what);
-	return any;
+	uint32_t drained = 0;
+	for (uint32_t i = 0; i < writer->session->n_chunks; i++) {
+		if (!drain_chunk(writer, i, what))
+			continue;
+		/* Not for each: a thread that is woken for one chunk sleeps again at once. */
+		if (++drained % WAKE_EVERY == 0)
+			wake_waiters(writer->session);
+	}
+	wake_waiters(writer->session);
+	return drained;
 }
 
 struct af_error *af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
