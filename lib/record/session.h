@@ -44,7 +44,7 @@ struct af_chunk {
 	uint32_t sequence;	/* host: 0, 1, ... per thread */
 	uint32_t filled;	/* host: bytes of records when it was left (FULL) */
 	uint64_t taken;		/* host: ticks when it was taken */
-	char name[16]; /* host: the thread's name when it took the chunk */
+	char name[16];		/* host: the thread's name when it took the chunk */
 	uint64_t pad[2];
 };
 #define AF_CHUNK_RECORDS ((AF_CHUNK_SIZE - sizeof(struct af_chunk)) / sizeof(struct afr_record))
