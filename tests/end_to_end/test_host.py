@@ -91,7 +91,7 @@ def wait_for_child(parent):
 
 
 @pytest.mark.parametrize("profile", ["debug", "release"])
-@pytest.mark.parametrize("delay", [0.05, 0.02, 0.1])
+@pytest.mark.parametrize("delay", [0.05, 0.06, 0.1])
 def test_killed_program_leaves_its_trace(engine, cache, tmp_path, profile, delay):
     """Under the wrapper: it ends like the program does, and the trace is there by then."""
     environment = clean_environment(tmp_path)
@@ -101,6 +101,10 @@ def test_killed_program_leaves_its_trace(engine, cache, tmp_path, profile, delay
                                 delay == 0.05 else "ledger-own"), *([] if delay == 0.05 else LONG)],
                                cwd=tmp_path, env=environment)
     child = wait_for_child(wrapper.pid)
+    recording = tmp_path / "k.json.recording"
+    while not recording.exists() or not recording.stat().st_size:
+        assert wrapper.poll() is None
+        time.sleep(0.002)
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     assert wrapper.wait(timeout=300) == 128 + signal.SIGKILL
