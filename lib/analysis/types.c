@@ -400,6 +400,12 @@ static void read_variant(struct af_builder *b, const struct af_die *die, const u
 	b->variants.items[at].name = af_strings_add(&b->strings, name);
 }
 
+/* Of a discriminant; 0 (unknown) where no integer has that many bytes. */
+static uint32_t tag_size(uint64_t size)
+{
+	return size <= 16 ? (uint32_t)size : 0;
+}
+
 /* Rust enums and coroutines: DW_TAG_variant_part with its discriminant and variants. */
 static void read_variant_part(struct af_builder *b, const struct af_die *part,
 			      struct afm_type *type)
@@ -417,7 +423,7 @@ static void read_variant_part(struct af_builder *b, const struct af_die *part,
 			type->discr_offset = (uint32_t)number;
 		if (af_die_at(b->info, af_types_target(b, &tag), &base) &&
 		    af_die_number(&base, DW_AT_byte_size, &number))
-			type->discr_size = (uint32_t)number;
+			type->discr_size = tag_size(number);
 	}
 	type->first_variant = (uint32_t)b->variants.count;
 	af_walk_start(&walk, part);
@@ -440,7 +446,7 @@ static void read_enumerators(struct af_builder *b, const struct af_die *enumerat
 
 	type->first_variant = (uint32_t)b->variants.count;
 	type->discr_offset = 0;
-	type->discr_size = (uint32_t)type->size;
+	type->discr_size = tag_size(type->size);
 	af_walk_start(&walk, enumeration);
 	while (af_walk_next(&walk, &die, &depth)) {
 		if (depth != 1 || die.abbrev->tag != DW_TAG_enumerator)
