@@ -233,14 +233,14 @@ static void judge(struct target *target, uint32_t verdict)
 		set(target, TARGET_UNTRACEABLE, CLI_FAILED,
 		    "%s: holds async Rust, but no debug info; build it with "
 		    "CARGO_PROFILE_RELEASE_DEBUG=full (or in Cargo.toml: [profile.release] "
-		    "debug = \"full\", strip = false)",
+		    "debug = \"full\", strip = false); --children traces only what it starts",
 		    target->path);
 		break;
 	case AFM_LINE_TABLES_ONLY:
 		set(target, TARGET_UNTRACEABLE, CLI_FAILED,
 		    "%s: its debug info holds line numbers only, asyncflame needs types; build it "
 		    "with CARGO_PROFILE_RELEASE_DEBUG=full (or in Cargo.toml: [profile.release] "
-		    "debug = \"full\")",
+		    "debug = \"full\"); --children traces only what it starts",
 		    target->path);
 		break;
 	default:
