@@ -150,7 +150,7 @@ void af_awaits_complete(struct af_builder *b)
 	for (size_t i = 0; i < b->futures.count && !b->failed; i++) {
 		const struct afm_future *future = &b->futures.items[i];
 		const struct afm_type *type = &b->types.items[future->type];
-		if (future->kind == AFM_F_HAND)
+		if (future->kind == AFM_F_HAND || !type->n_variants)
 			continue;
 		uint32_t body = body_name(b, af_strings_get(&b->strings, type->name));
 		size_t low = 0, high = n, end;
