@@ -16,7 +16,7 @@
 
 #define NAMED_CHUNKS 4 /* later ones were taken long after the thread got its name */
 #define WAKE_EVERY 64
-#define PATIENCE 50    /* drains of some 20 ms */
+#define PATIENCE 50 /* drains of some 20 ms */
 
 static void write_all(struct af_writer *w, const void *data, size_t size)
 {

@@ -16,11 +16,11 @@ struct af_writer {
 	int fd; /* the raw trace */
 	struct af_session *session;
 	uint64_t records;
-	uint64_t unfinished;	/* slots taken but never written */
-	uint64_t lost_to_disk;	/* records that could not be written */
-	struct af_error *error; /* the first failure to write; NULL if none */
+	uint64_t unfinished;			  /* slots taken but never written */
+	uint64_t lost_to_disk;			  /* records that could not be written */
+	struct af_error *error;			  /* the first failure to write; NULL if none */
 	struct afr_record copy[AF_CHUNK_RECORDS]; /* of a chunk with slots never written */
-	uint32_t *patience;	/* per chunk: drains for which a slot has not been written */
+	uint32_t *patience; /* per chunk: drains for which a slot has not been written */
 };
 
 /* Writes the header and what is known at the start: process and map. Takes fd over. */
