@@ -214,6 +214,14 @@ static int try_raw(struct companion *c)
 		snprintf(c->raw, sizeof(c->raw), "%s", c->output);
 	else
 		snprintf(c->raw, sizeof(c->raw), "%.4000s.recording", c->output);
+	struct stat st;
+	/* Beside a device or a pipe (-o /dev/null) is no place for a file. */
+	if (!c->session->format_raw && !stat(c->output, &st) && !S_ISREG(st.st_mode)) {
+		const char *directory = getenv("TMPDIR");
+		snprintf(c->raw, sizeof(c->raw), "%.4000s/asyncflame.XXXXXX",
+			 directory && *directory ? directory : "/tmp");
+		return mkostemp(c->raw, O_CLOEXEC);
+	}
 	int fd = open(c->raw, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB)) { /* another process records into it */
 		close(fd);

@@ -207,6 +207,8 @@ const char *af_companion_start(const struct af_config *config, struct af_session
 		pid_t companion = _Fork();
 		if (!companion)
 			become_companion(program, fd, report, pipes[1]);
+		/* Known from the start: the host must not wait for one that fails to begin. */
+		atomic_store(&session->companion_pid, companion < 0 ? 0 : (uint32_t)companion);
 		_exit(companion < 0);
 	}
 	int status = between < 0 ? 1 : 0, saved = errno;

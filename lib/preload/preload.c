@@ -14,6 +14,7 @@
  * Signals that the host could handle are not handled yet.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -146,6 +147,24 @@ __attribute__((constructor)) static void af_preload_start(void)
 	errno = saved;
 }
 
+/* Whether the companion still works. A dead one that nobody has reaped counts as gone (in a
+   container without an init the host itself may be who should), and so does one that
+   cannot be looked at: rather no waiting than waiting for ever. */
+static bool companion_lives(const struct af_session *s)
+{
+	char path[32], text[256];
+	snprintf(path, sizeof(path), "/proc/%u/stat", atomic_load(&s->companion_pid));
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	const char *name_end = strrchr(text, ')');
+	return name_end && name_end[1] && name_end[2] != 'Z' && name_end[2] != 'X';
+}
+
 /* The program is at its end, in order. Without a wrapper nobody else waits for the trace:
    we do, as long as the companion lives. */
 __attribute__((destructor)) static void af_preload_end(void)
@@ -158,9 +177,7 @@ __attribute__((destructor)) static void af_preload_end(void)
 	while (s->wait_at_exit && atomic_load(&s->companion_state) != AF_COMPANION_DONE) {
 		struct timespec step = {.tv_nsec = 100000000};
 		uint32_t seen = atomic_load(&s->companion_state);
-		uint32_t companion = atomic_load(&s->companion_pid);
-		if (seen == AF_COMPANION_DONE ||
-		    (companion && af_syscall4(SYS_kill, companion, 0, 0, 0) == -ESRCH))
+		if (seen == AF_COMPANION_DONE || !companion_lives(s))
 			break;
 		af_syscall6(SYS_futex, (long)&s->companion_state, FUTEX_WAIT, seen, (long)&step, 0,
 			    0);

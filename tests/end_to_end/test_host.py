@@ -145,3 +145,21 @@ def test_read_only_cache_and_no_cache(run, engine, tmp_path):
                      "ASYNCFLAME_CACHE": str(locked)})
     assert ended.status == 0
     assert ended.trace("c.json").polls
+
+
+def test_companion_that_cannot_begin(run, engine, tmp_path):
+    """With the map in the cache the host does not wait at its start; nor for ever at its end."""
+    program = fixture("release", "ledger-own")
+    preload = {"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "n.json"}
+    assert run(program, "--quiet", env=preload).status == 0
+    broken = tmp_path / "broken"
+    broken.write_text("#!/nowhere/at/all\n")
+    broken.chmod(0o755)
+    ended = run(program, "--quiet", env={**preload, "ASYNCFLAME_PROGRAM": str(broken)}, timeout=30)
+    assert ended.status == 0
+
+
+def test_output_to_a_device(run, engine):
+    ended = run(PROGRAM, "-q", "-o", "/dev/null", fixture("release", "ledger-own"), "--quiet")
+    assert ended.status == 0 and not ended.err
+    assert not os.path.exists("/dev/null.recording")
