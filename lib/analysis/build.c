@@ -10,6 +10,7 @@
  *	executors	types whose layout is wanted
  *	types		the fields of all types so far, and of what these hold
  *	completion	states, await points, places; polls by address
+ *	steps		the ways down to what is awaited
  *	sites		how each poll is patched
  */
 #include <stdio.h>
@@ -79,6 +80,7 @@ static void second_pass(struct af_builder *b)
 	af_futures_complete(b);
 	af_reach_mark(b);
 	af_executors_complete(b);
+	af_steps_make(b);
 	af_sites_plan(b);
 }
 

@@ -47,6 +47,9 @@ struct af_builder {
 	VECTOR(struct afm_site) sites;
 	VECTOR(struct afm_fixup) fixups;
 	VECTOR(uint8_t) code;
+	VECTOR(struct afm_step) steps;
+	VECTOR(struct afm_step_case) step_cases;
+	VECTOR(struct afm_step_way) step_ways;
 	VECTOR(struct afm_vtable) vtables;
 	VECTOR(struct afm_driver) drivers;
 	VECTOR(struct afm_layout) layouts;
@@ -129,6 +132,10 @@ void af_vtables_collect(struct af_builder *b);
 /* reach.c */
 /* After af_futures_complete: AFM_TF_REACHES_FUTURE. */
 void af_reach_mark(struct af_builder *b);
+
+/* steps.c */
+/* Last: the ways from task roots and vtables down to what is awaited. */
+void af_steps_make(struct af_builder *b);
 
 /* sites.c */
 void af_sites_plan(struct af_builder *b);

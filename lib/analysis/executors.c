@@ -149,7 +149,8 @@ static void find_tokio(struct af_builder *b, struct afm_root *root, const char *
 			return;
 		type = next;
 	}
-	root->stage_offset = (uint32_t)(offset - header);
+	root->stage_offset = root->step_offset = (uint32_t)(offset - header);
+	root->step = type; /* steps.c makes it one */
 	const struct afm_type *stage = &b->types.items[type];
 	for (uint32_t v = 0; v < stage->n_variants; v++) {
 		const struct afm_variant *variant = &b->variants.items[stage->first_variant + v];
@@ -211,7 +212,8 @@ static void find_async_task(struct af_builder *b, struct afm_root *root, const c
 		align = alignment(b, output);
 	/* Its layout is of the type that is stored: a box where F was large, which the type
 	   behind `future` says already. */
-	root->future_offset = (uint32_t)align_up(at, align);
+	root->future_offset = root->step_offset = (uint32_t)align_up(at, align);
+	root->step = future;
 }
 
 static int compare_layouts(const void *a, const void *b, void *strings)
@@ -277,7 +279,7 @@ static void add_vtable(struct af_builder *b, const struct af_die *die)
 	uint32_t self = af_types_intern(b, af_die_reference(&type, DW_AT_containing_type));
 	struct afm_vtable *vtable = self == AFM_NONE ? NULL : builder_push(b, vtables);
 	if (vtable)
-		*vtable = (struct afm_vtable){address, self, 0};
+		*vtable = (struct afm_vtable){address, self, AFM_NONE};
 }
 
 void af_vtables_collect(struct af_builder *b)

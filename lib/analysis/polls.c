@@ -213,6 +213,8 @@ static void add_root(struct af_builder *b, struct afm_poll *poll, const struct m
 		.future_offset = AFM_NONE,
 		.stage_offset = AFM_NONE,
 		.cell_type = AFM_NONE,
+		.step = AFM_NONE,
+		.step_offset = AFM_NONE,
 	};
 	poll->root = (uint32_t)b->roots.count - 1;
 }

@@ -72,7 +72,7 @@ struct af_error *af_builder_write(struct af_builder *b, const char *path, void *
 #define PART(what) {&header.what, b->what.items, b->what.count, sizeof(*b->what.items)}
 		PART(types), PART(fields), PART(variants), PART(futures), PART(polls),
 		PART(poll_futures), PART(future_polls), PART(roots), PART(sites), PART(fixups),
-		PART(code), PART(vtables), PART(drivers), PART(layouts),
+		PART(code), PART(steps), PART(step_cases), PART(step_ways), PART(vtables), PART(drivers), PART(layouts),
 #undef PART
 	};
 	/* clang-format on */
@@ -115,6 +115,9 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->sites);
 	vector_deinit(&b->fixups);
 	vector_deinit(&b->code);
+	vector_deinit(&b->steps);
+	vector_deinit(&b->step_cases);
+	vector_deinit(&b->step_ways);
 	vector_deinit(&b->vtables);
 	vector_deinit(&b->drivers);
 	vector_deinit(&b->layouts);

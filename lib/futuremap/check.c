@@ -68,6 +68,9 @@ static bool tables_ok(const struct afm_header *h)
 	       table_ok(h, &h->roots, sizeof(struct afm_root)) &&
 	       table_ok(h, &h->sites, sizeof(struct afm_site)) &&
 	       table_ok(h, &h->fixups, sizeof(struct afm_fixup)) && table_ok(h, &h->code, 1) &&
+	       table_ok(h, &h->steps, sizeof(struct afm_step)) &&
+	       table_ok(h, &h->step_cases, sizeof(struct afm_step_case)) &&
+	       table_ok(h, &h->step_ways, sizeof(struct afm_step_way)) &&
 	       table_ok(h, &h->vtables, sizeof(struct afm_vtable)) &&
 	       table_ok(h, &h->drivers, sizeof(struct afm_driver)) &&
 	       table_ok(h, &h->layouts, sizeof(struct afm_layout));
@@ -142,7 +145,27 @@ static bool polls_ok(const struct checker *c)
 	FOR_EACH (c, roots, struct afm_root)
 		if (e->poll >= h->polls.count || !index_ok(e->future, h->futures.count) ||
 		    !index_ok(e->future_type, h->types.count) ||
-		    !index_ok(e->cell_type, h->types.count))
+		    !index_ok(e->cell_type, h->types.count) || !index_ok(e->step, h->steps.count))
+			return false;
+	return true;
+}
+
+static bool steps_ok(const struct checker *c)
+{
+	const struct afm_header *h = c->h;
+	FOR_EACH (c, steps, struct afm_step)
+		if (e->type >= h->types.count || !e->n_cases ||
+		    !range_ok(e->first_case, e->n_cases, h->step_cases.count) ||
+		    (e->tag_size && e->tag_size != 1 && e->tag_size != 2 && e->tag_size != 4 &&
+		     e->tag_size != 8))
+			return false;
+	FOR_EACH (c, step_cases, struct afm_step_case)
+		if (!index_ok(e->variant, h->variants.count) || e->step >= h->steps.count ||
+		    e->n_ways > AFM_WAYS_MAX ||
+		    !range_ok(e->first_way, e->n_ways, h->step_ways.count))
+			return false;
+	FOR_EACH (c, step_ways, struct afm_step_way)
+		if (e->via > AFM_V_DYN || (e->via != AFM_V_DYN && e->next >= h->steps.count))
 			return false;
 	return true;
 }
@@ -171,7 +194,8 @@ static bool rest_ok(const struct checker *c)
 	const char *last_name = "";
 	uint64_t last = 0;
 	FOR_EACH (c, vtables, struct afm_vtable) {
-		if (e->address < last || e->type >= h->types.count)
+		if (e->address < last || e->type >= h->types.count ||
+		    !index_ok(e->step, h->steps.count))
 			return false;
 		last = e->address;
 	}
@@ -213,7 +237,7 @@ const char *af_futuremap_check(const void *data, size_t size)
 	if (!h->strings.count || strings[0] || strings[h->strings.count - 1])
 		return "strings are not terminated";
 	if (!string_ok(&c, h->object) || !string_ok(&c, h->producer) || !types_ok(&c) ||
-	    !polls_ok(&c) || !sites_ok(&c) || !rest_ok(&c))
+	    !polls_ok(&c) || !steps_ok(&c) || !sites_ok(&c) || !rest_ok(&c))
 		return "an index lies outside its table";
 	return NULL;
 }

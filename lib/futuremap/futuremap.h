@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 1
+#define AFM_VERSION 2
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -165,7 +165,53 @@ struct afm_root {
 	uint32_t future_offset;	/* from the header to the future; AFM_NONE if unknown or boxed */
 	uint32_t stage_offset;	/* tokio: from the header to Stage; else AFM_NONE */
 	uint32_t cell_type;	/* tokio: type index of Cell<T,S>; else AFM_NONE */
-	uint32_t flags;
+	uint32_t step;		/* index in `steps`: of the value at step_offset, or AFM_NONE */
+	uint32_t step_offset;	/* from the header: tokio's Stage, else the future */
+	uint32_t reserved;
+};
+
+/*
+ * How to go from a value to those that it waits for: the ways down an await tree, worked
+ * out ahead, so that the host need not look at types. A step is one value in memory; its
+ * tag says which of its cases it is in; each way of a case leads to a further value.
+ * Several ways are branches of a join or select, or fields of a hand-written future.
+ * Nothing is followed but values, boxes, pins and `&mut`: what is found is what is awaited.
+ */
+struct afm_step {
+	uint32_t type;		/* index in `types` */
+	uint16_t flags;		/* AFM_SF_* */
+	uint16_t tag_size;	/* 1, 2, 4, 8; 0: no tag, the one case holds */
+	uint32_t tag_offset;	/* from the value's start */
+	uint32_t first_case, n_cases; /* in `step_cases`; at least 1 */
+};
+#define AFM_SF_LEVEL 1u		/* a level of the await stack: a future */
+#define AFM_SF_DENSE 2u		/* case i is that of tag i */
+#define AFM_SF_COROUTINE 4u	/* tags 1 and 2: done, nothing is awaited */
+
+struct afm_step_case {
+	uint64_t tag;		/* masked to tag_size */
+	uint32_t variant;	/* index in `variants`, or AFM_NONE */
+	uint16_t flags;		/* AFM_SCF_* */
+	uint16_t n_ways;	/* at most AFM_WAYS_MAX */
+	uint32_t first_way;	/* in `step_ways` */
+	uint32_t step;		/* the one it is a case of */
+};
+#define AFM_SCF_DEFAULT 1u	/* every tag that no other case claims; the last one */
+#define AFM_SCF_CUT 2u		/* it has more than AFM_WAYS_MAX ways */
+#define AFM_WAYS_MAX 16
+
+enum afm_way_via {
+	AFM_V_VALUE,		/* the next value lies at `offset` */
+	AFM_V_POINTER,		/* at `offset` lies its address */
+	AFM_V_DYN,		/* at `offset` and `vtable` lie its address and its vtable's:
+				   afm_vtable.step goes on */
+};
+
+struct afm_step_way {
+	uint32_t via;		/* enum afm_way_via */
+	uint32_t offset;	/* from the start of the step's value */
+	uint32_t vtable;	/* AFM_V_DYN: where the vtable's address lies, from there too */
+	uint32_t next;		/* index in `steps`; AFM_NONE for AFM_V_DYN */
 };
 
 /* A patch site: how to displace the prologue of one poll. `code` is to be copied to
@@ -198,7 +244,7 @@ struct afm_fixup {
 struct afm_vtable {
 	uint64_t address;	/* of the vtable */
 	uint32_t type;		/* index in `types` of X */
-	uint32_t reserved;
+	uint32_t step;		/* index in `steps` of X, or AFM_NONE */
 };
 
 /* A function that drives a future on its own stack (block_on). */
@@ -243,6 +289,7 @@ struct afm_header {
 	struct afm_table future_polls;	/* u32: indices in polls */
 	struct afm_table roots, sites, fixups;
 	struct afm_table code;		/* bytes */
+	struct afm_table steps, step_cases, step_ways;
 	struct afm_table vtables;	/* sorted by address */
 	struct afm_table drivers;
 	struct afm_table layouts;
@@ -257,7 +304,10 @@ _Static_assert(sizeof(struct afm_field) == 24, "afm_field");
 _Static_assert(sizeof(struct afm_variant) == 48, "afm_variant");
 _Static_assert(sizeof(struct afm_future) == 40, "afm_future");
 _Static_assert(sizeof(struct afm_poll) == 80, "afm_poll");
-_Static_assert(sizeof(struct afm_root) == 32, "afm_root");
+_Static_assert(sizeof(struct afm_root) == 40, "afm_root");
+_Static_assert(sizeof(struct afm_step) == 20, "afm_step");
+_Static_assert(sizeof(struct afm_step_case) == 24, "afm_step_case");
+_Static_assert(sizeof(struct afm_step_way) == 16, "afm_step_way");
 _Static_assert(sizeof(struct afm_site) == 48, "afm_site");
 _Static_assert(sizeof(struct afm_fixup) == 16, "afm_fixup");
 _Static_assert(sizeof(struct afm_vtable) == 16, "afm_vtable");
@@ -313,6 +363,9 @@ AF_TABLE_ACCESSOR(roots, struct afm_root)
 AF_TABLE_ACCESSOR(sites, struct afm_site)
 AF_TABLE_ACCESSOR(fixups, struct afm_fixup)
 AF_TABLE_ACCESSOR(code, uint8_t)
+AF_TABLE_ACCESSOR(steps, struct afm_step)
+AF_TABLE_ACCESSOR(step_cases, struct afm_step_case)
+AF_TABLE_ACCESSOR(step_ways, struct afm_step_way)
 AF_TABLE_ACCESSOR(vtables, struct afm_vtable)
 AF_TABLE_ACCESSOR(drivers, struct afm_driver)
 AF_TABLE_ACCESSOR(layouts, struct afm_layout)

@@ -144,6 +144,7 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 			.future_offset = AFM_NONE,
 			.stage_offset = AFM_NONE,
 			.cell_type = AFM_NONE,
+			.step = AFM_NONE,
 		};
 	}
 	*map = (struct raw){0};
@@ -163,8 +164,8 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 	h.poll_futures = table(map, identity, n, sizeof(*identity));
 	h.future_polls = table(map, identity, n, sizeof(*identity));
 	h.roots = table(map, roots, n_roots, sizeof(*roots));
-	h.fields = h.sites = h.fixups = h.code = h.vtables = h.drivers = h.layouts =
-		table(map, NULL, 0, 1);
+	h.fields = h.sites = h.fixups = h.code = h.steps = h.step_cases = h.step_ways = h.vtables =
+		h.drivers = h.layouts = table(map, NULL, 0, 1);
 	h.file_size = map->size;
 	memcpy(map->data, &h, sizeof(h));
 	h.checksum =

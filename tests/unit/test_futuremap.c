@@ -31,6 +31,10 @@ struct small_map {
 	struct afm_site site;
 	struct afm_fixup fixup;
 	uint8_t code[16];
+	struct afm_step step;
+	uint32_t pad3;
+	struct afm_step_case step_case;
+	struct afm_step_way way;
 	struct afm_vtable vtable;
 	struct afm_layout layouts[2];
 };
@@ -68,6 +72,9 @@ static void make(struct small_map *m)
 	TABLE(sites, site, 1);
 	TABLE(fixups, fixup, 1);
 	TABLE(code, code, 16);
+	TABLE(steps, step, 1);
+	TABLE(step_cases, step_case, 1);
+	TABLE(step_ways, way, 1);
 	TABLE(vtables, vtable, 1);
 	TABLE(drivers, vtable, 0);
 	TABLE(layouts, layouts, 2);
@@ -84,7 +91,9 @@ static void make(struct small_map *m)
 	m->site = (struct afm_site){
 		.address = 0x1000, .code_length = 16, .displaced = 5, .n_fixups = 1};
 	m->fixup = (struct afm_fixup){.at = 12, .next = 16};
-	m->vtable = (struct afm_vtable){.address = 0x2000};
+	m->vtable = (struct afm_vtable){.address = 0x2000, .step = AFM_NONE};
+	m->step = (struct afm_step){.n_cases = 1};
+	m->step_case = (struct afm_step_case){.n_ways = 1};
 	m->layouts[0] = (struct afm_layout){.name = 11, .value = 1};
 	m->layouts[1] = (struct afm_layout){.name = 18, .value = 2};
 	seal(m);
@@ -145,17 +154,37 @@ static void refuses_wild_indices(void **state)
 {
 	struct small_map m;
 	uint32_t *const wild[] = {
-		&m.type.name,		&m.type.first_field,
-		&m.type.n_fields,	&m.type.first_variant,
-		&m.type.target,		&m.type.future,
-		&m.field.name,		&m.field.type,
-		&m.variants[1].awaitee, &m.variants[0].first_field,
-		&m.future.type,		&m.future.first_poll,
-		&m.poll.name,		&m.poll.first_future,
-		&m.poll.site,		&m.poll_future,
-		&m.future_poll,		&m.site.poll,
-		&m.site.code,		&m.site.first_fixup,
-		&m.vtable.type,		&m.layouts[0].name,
+		&m.type.name,
+		&m.type.first_field,
+		&m.type.n_fields,
+		&m.type.first_variant,
+		&m.type.target,
+		&m.type.future,
+		&m.field.name,
+		&m.field.type,
+		&m.variants[1].awaitee,
+		&m.variants[0].first_field,
+		&m.future.type,
+		&m.future.first_poll,
+		&m.poll.name,
+		&m.poll.first_future,
+		&m.poll.site,
+		&m.poll_future,
+		&m.future_poll,
+		&m.site.poll,
+		&m.site.code,
+		&m.site.first_fixup,
+		&m.vtable.type,
+		&m.layouts[0].name,
+		&m.step.type,
+		&m.step.first_case,
+		&m.step.n_cases,
+		&m.step_case.step,
+		&m.step_case.first_way,
+		&m.step_case.variant,
+		&m.way.via,
+		&m.way.next,
+		&m.vtable.step,
 	};
 
 	for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
