@@ -70,14 +70,17 @@ bool af_memory_buffer_add(struct af_memory_buffer *buffer, uint64_t address, con
 /*
  * The own process. Bytes in `trusted_size` from `trusted` are loaded directly: the caller
  * knows that they are there (a task's own allocation, at the entry of its poll). All else goes
- * through the kernel, which finds out without a fault; where the kernel refuses
- * (process_vm_readv filtered), nothing but trusted bytes can be read. Async-signal safe.
+ * through the kernel, which finds out without a fault: process_vm_readv, and where that is
+ * refused by way of a pipe, if the caller has put one there (O_NONBLOCK, empty; both ends are
+ * the caller's). With neither, only trusted bytes can be read. Async-signal safe; errno stays.
  */
 struct af_memory_self {
 	struct af_memory memory;
 	pid_t pid;
 	uint64_t trusted;
 	uint64_t trusted_size;
+	int pipe[2];	  /* -1 unless the caller sets them */
+	bool no_vm_readv; /* refused once: not tried again */
 };
 void af_memory_self_init(struct af_memory_self *self);
 

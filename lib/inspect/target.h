@@ -18,9 +18,9 @@
 struct af_image {
 	struct af_futuremap map; /* checked (af_futuremap_check) */
 	uint64_t bias;		 /* run-time address = link-time address + bias */
-	/* What each type is to a walk (shape.h), found at first need: one byte per type of the
+	/* What each type is to a walk (shape.h), found at first need: one entry per type of the
 	   map, zeroed by the caller. NULL: found anew each time, which is slower. */
-	uint8_t *shapes;
+	uint16_t *shapes;
 };
 
 struct af_target {
