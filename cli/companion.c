@@ -47,7 +47,7 @@ static bool adopt(struct companion *c, int session_fd)
 		return false;
 	c->session = s;
 	return s->magic == AF_SESSION_MAGIC && s->size == (uint64_t)st.st_size &&
-	       s->chunk_size == AF_CHUNK_SIZE && s->n_chunks == AF_CHUNKS &&
+	       s->chunk_size == AF_CHUNK_SIZE && s->n_chunks <= AF_CHUNKS &&
 	       s->chunks_offset + (uint64_t)s->n_chunks * s->chunk_size == s->size;
 }
 
@@ -112,16 +112,27 @@ static bool publish_in_cache(struct companion *c)
 	return snprintf(c->session->map_path, AF_PATH_MAX, "%s/%s", directory, name) < AF_PATH_MAX;
 }
 
+/* A forked process was hooked by its parent's map: by that one only. */
+static bool parents_map(struct companion *c)
+{
+	struct af_session *s = c->session;
+	s->map_path[AF_PATH_MAX - 1] = '\0';
+	return s->parent_pid && s->map_path[0] &&
+	       !af_futuremap_open(&c->map, AT_FDCWD, s->map_path, false);
+}
+
 static struct af_error *get_map(struct companion *c)
 {
 	struct af_session *s = c->session;
+	if (parents_map(c))
+		return NULL;
 	if (s->build_id_size && !af_cache_load(&c->map, s->build_id, s->build_id_size))
 		return publish_in_cache(c) ? NULL : af_error_create("the cache went away");
 	size_t size;
 	char exe[64];
 	/* Through /proc: right even if the file was replaced or removed since. */
 	snprintf(exe, sizeof(exe), "/proc/%u/exe", s->host_pid);
-	bool readable = access(s->executable, R_OK) == 0;
+	bool readable = !s->parent_pid && access(s->executable, R_OK) == 0;
 	struct af_error *error =
 		af_analysis_build(readable ? s->executable : exe, NULL, &c->built, &size);
 	if (error)

@@ -81,7 +81,7 @@ static void finish_one(struct sessions *sessions, int directory, const char *nam
 {
 	char *end;
 	long pid = strtol(name, &end, 10);
-	if (end == name || strcmp(end, ".session"))
+	if (end == name || *end != '-')
 		return;
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)

@@ -3,8 +3,9 @@
  * How the wrapper learns what became of the recordings: a private directory, in which
  * the companion of each traced process keeps a file.
  *
- * A companion creates PID.session (PID: its host's) when it begins, holds flock(LOCK_EX)
- * on it for its life, and when it is done has written one line into it:
+ * For each companion there is a PID-N.session (PID: its host's; N counts the programs that
+ * it has been), on which the companion holds flock(LOCK_EX) for its life, and into which
+ * it writes one line when it is done:
  *
  *	traced OUTPUT_PATH POLLS
  *	nothing REASON

@@ -12,6 +12,7 @@
 
 #include "preload/config.h"
 #include "preload/host.h"
+#include "preload/start.h"
 #include "record/session.h"
 
 /* Makes the session's memory and fills in who and what. NULL if that cannot be had; then
@@ -20,13 +21,8 @@ struct af_session *af_session_create(const struct af_config *config, const struc
 				     int *fd, const char **why);
 void af_session_destroy(struct af_session *session);
 
-/* Starts the companion on the session. NULL or why not. *answer is a pipe from which one
-   byte can be read when session->map_state is set, or the end of file if the companion
-   has died; the caller's to close. */
-const char *af_companion_start(const struct af_config *config, struct af_session *session, int fd,
-			       int *answer);
-
-/* Waits for that byte. */
+/* Waits for the companion's answer (af_companion_start): true if it came, false if the
+   companion has died. */
 bool af_companion_answered(int answer);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The life of the library inside the host: a constructor that patches and starts
- * recording, a fork handler, a destructor. Nothing of ours runs in between but the stubs.
+ * recording, and a destructor. Nothing of ours runs in between but the stubs; a forked
+ * process that records gets a session of its own there (start.c).
  *
  * The constructor, in order:
  *   1. Is this a program to be traced? Else return at once: the preload reaches every
@@ -30,8 +31,6 @@
 #include "record/syscall.h"
 #include "record/thread.h"
 
-static struct af_session *session; /* while recording; NULL in a fork's child */
-
 static void say(const char *what, const char *why)
 {
 	char line[1024];
@@ -52,12 +51,6 @@ static void set_host_state(struct af_session *s, enum af_host_state state)
 	wake(&s->host_state);
 }
 
-static void forget_in_child(void)
-{
-	session = NULL;
-	af_record_forget();
-}
-
 /* The map that the companion has made or found. */
 static bool companions_map(struct af_session *s, struct af_futuremap *map)
 {
@@ -74,11 +67,12 @@ static void hook_everything(struct af_session *s, const struct af_host *host,
 			    const struct af_config *config, const struct af_futuremap *map)
 {
 	struct af_filter filter = {config->filter, config->generated_only};
+	af_record_fork = af_session_fork;
+	af_record_start(s);
 	if (af_host_threads() > 1) {
 		s->hooks.functions = map->header->polls.count;
 		s->hooks.refused[AF_REFUSAL_THREADS] = s->hooks.functions;
 	} else {
-		af_record_start(s);
 		af_patch_apply(map, &host->place, &filter, 0, &s->hooks);
 	}
 	set_host_state(s, AF_HOST_RECORDING);
@@ -94,7 +88,7 @@ static bool start_session(const struct af_config *config, const struct af_host *
 		say("not tracing", why);
 		return false;
 	}
-	why = af_companion_start(config, s, fd, &answer);
+	why = af_companion_start(s, fd, &answer);
 	close(fd);
 	if (why) {
 		say("not tracing", why);
@@ -114,8 +108,7 @@ static bool start_session(const struct af_config *config, const struct af_host *
 		return false;
 	}
 	hook_everything(s, host, config, map);
-	session = s;
-	pthread_atfork(NULL, NULL, forget_in_child);
+	pthread_atfork(NULL, NULL, af_record_forked);
 	return true;
 }
 
@@ -169,7 +162,7 @@ static bool companion_lives(const struct af_session *s)
    we do, as long as the companion lives. */
 __attribute__((destructor)) static void af_preload_end(void)
 {
-	struct af_session *s = session;
+	struct af_session *s = af_record_session();
 	if (!s || s->host_pid != (uint32_t)getpid())
 		return;
 	set_host_state(s, AF_HOST_ENDING);

@@ -58,6 +58,7 @@
 .macro take_slot scratch
 .Lagain\@:
 	movq	af_thread@gottpoff(%rip), \scratch
+	addq	af_gate(%rip), \scratch	/* 0 in a process that was just forked */
 	movl	$16, %r11d
 	xaddq	%r11, %fs:AF_THREAD_CURSOR(\scratch)
 	cmpq	%fs:AF_THREAD_LIMIT(\scratch), %r11

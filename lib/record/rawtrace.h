@@ -80,7 +80,9 @@ struct afr_header {
 	uint64_t base_tsc;	/* the tick counter at session start: tick 0 */
 	uint64_t base_monotonic; /* CLOCK_MONOTONIC in ns, read together with base_tsc */
 	uint64_t base_realtime;	/* CLOCK_REALTIME in ns at the same moment */
-	uint64_t reserved[2];
+	uint32_t parent_pid;	/* pid is a forked copy of it, and polls that were open in
+				   it end here without a begin; 0: it is none */
+	uint32_t reserved[3];
 };
 
 enum afr_block_type {

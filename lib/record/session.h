@@ -29,7 +29,7 @@
 
 #include "record/rawtrace.h"
 
-#define AF_SESSION_MAGIC UINT64_C(0x31304e4f49534641) /* "AFSION01" */
+#define AF_SESSION_MAGIC UINT64_C(0x32304e4f49534641) /* "AFSION02" */
 #define AF_CHUNK_SIZE (64u << 10)
 #define AF_CHUNKS 512u /* 32 MiB at most, touched only as used: free chunks are a stack */
 #define AF_PATH_MAX 4096
@@ -74,8 +74,9 @@ struct af_session {
 	char output[AF_PATH_MAX];	/* absolute; "" = chosen by the companion */
 	char filter[AF_PATH_MAX];
 	char run_directory[AF_PATH_MAX]; /* the wrapper's, or "" */
+	char program[AF_PATH_MAX];	/* asyncflame itself; "" = not found */
 	uint32_t main_program;		/* this is the program that the wrapper started */
-	uint32_t reserved0;
+	uint32_t parent_pid;		/* of which the host is a forked copy; 0 = it is none */
 
 	/* Companion, then the host reads: */
 	_Atomic uint32_t map_state;	/* enum af_map_state */
@@ -93,6 +94,8 @@ struct af_session {
 
 	/* Both: */
 	_Atomic uint64_t free_list;	/* tag << 32 | index + 1 of the first free chunk */
+	_Atomic uint32_t chunks_used;	/* chunks from this one on were never touched */
+	_Atomic uint32_t abandoned;	/* the companion is gone: wait for nothing */
 	_Atomic uint32_t full_count;	/* futex: chunks left so far */
 	_Atomic uint32_t freed_count;	/* futex: chunks drained so far */
 	_Atomic uint32_t host_waiters;	/* threads waiting for a free chunk */

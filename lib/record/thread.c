@@ -16,6 +16,7 @@
 #include <linux/futex.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -23,8 +24,10 @@
 
 #define OFFSET(type, field, value) \
 	_Static_assert(offsetof(struct type, field) == (value), #type "." #field)
-OFFSET(af_thread, cursor, AF_THREAD_CURSOR);
-OFFSET(af_thread, limit, AF_THREAD_LIMIT);
+OFFSET(af_thread, nobody, AF_THREAD_CURSOR);
+OFFSET(af_thread, cursor, AF_GATE_OPEN + AF_THREAD_CURSOR);
+OFFSET(af_thread, limit, AF_GATE_OPEN + AF_THREAD_LIMIT);
+OFFSET(af_gate, shift, 0);
 OFFSET(af_hook, displaced, AF_HOOK_DISPLACED);
 OFFSET(af_hook, payload, AF_HOOK_PAYLOAD);
 OFFSET(af_hook, self, AF_HOOK_SELF);
@@ -38,6 +41,7 @@ OFFSET(af_hook, mask, AF_HOOK_MASK);
 OFFSET(af_hook, pending, AF_HOOK_PENDING);
 OFFSET(af_hook, self_mask, AF_HOOK_SELF_MASK);
 _Static_assert(sizeof(struct af_hook) == 64, "one cache line");
+_Static_assert(sizeof(struct af_gate) == 4096, "one page");
 
 #define WAIT_STEP_NS 5000000 /* 5 ms, up to */
 #define WAIT_STEPS 40	     /* 200 ms in all, then drop */
@@ -46,24 +50,71 @@ __thread struct af_thread af_thread __attribute__((tls_model("initial-exec")));
 uint64_t af_record_base;
 void (*af_record_decide)(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);
 
+struct af_session *(*af_record_fork)(struct af_session *parents);
+
+enum { GATE_CLOSED = 0, GATE_OPENING, GATE_OPEN };
+struct af_gate af_gate __attribute__((aligned(4096)));
+
 static struct af_session *_Atomic session;
-static _Atomic bool give_up; /* the companion is gone: wait for nothing */
+static uint32_t generation; /* of `session`: one more in every forked process */
 
 /* Where records go that cannot be kept. Threads overwrite each other's: nobody reads it. */
 static struct afr_record sink[512] __attribute__((aligned(64)));
 
 void af_record_refill(void);
 
+static void open_gate(struct af_session *s)
+{
+	atomic_store(&session, s);
+	generation++;
+	__atomic_store_n(&af_gate.shift, AF_GATE_OPEN, __ATOMIC_RELEASE);
+	atomic_store(&af_gate.state, GATE_OPEN);
+	af_syscall4(SYS_futex, (long)&af_gate.state, FUTEX_WAKE, INT32_MAX, 0);
+}
+
 void af_record_start(struct af_session *s)
 {
 	af_record_base = s->base_tsc;
-	atomic_store(&session, s);
+	/* Refused by kernels before 4.14: then only what libc forks is noticed. */
+	af_syscall4(SYS_madvise, (long)&af_gate, sizeof(af_gate), MADV_WIPEONFORK, 0);
+	open_gate(s);
 }
 
-void af_record_forget(void)
+struct af_session *af_record_session(void)
 {
-	atomic_store(&session, NULL);
+	return atomic_load(&af_gate.state) == GATE_OPEN ? atomic_load(&session) : NULL;
+}
+
+void af_record_forked(void)
+{
 	af_thread = (struct af_thread){0};
+	af_gate.shift = 0;
+	atomic_store(&af_gate.state, GATE_CLOSED);
+}
+
+/* This process was forked: its first record gives it a session of its own. */
+static void meet_closed_gate(void)
+{
+	uint32_t state = GATE_CLOSED;
+	if (atomic_compare_exchange_strong(&af_gate.state, &state, GATE_OPENING)) {
+		struct af_session *parents = atomic_load(&session);
+		open_gate(parents ? af_record_fork(parents) : NULL);
+		af_thread = (struct af_thread){.generation = generation};
+		return;
+	}
+	while (atomic_load(&af_gate.state) == GATE_OPENING)
+		af_syscall6(SYS_futex, (long)&af_gate.state, FUTEX_WAIT, GATE_OPENING, 0, 0, 0);
+}
+
+/* One that nobody has used before: so that memory is touched only as needed. */
+static struct af_chunk *take_fresh_chunk(struct af_session *s)
+{
+	uint32_t index = atomic_load(&s->chunks_used);
+	do {
+		if (index >= s->n_chunks)
+			return NULL;
+	} while (!atomic_compare_exchange_weak(&s->chunks_used, &index, index + 1));
+	return af_session_chunk(s, index);
 }
 
 static struct af_chunk *take_free_chunk(struct af_session *s)
@@ -72,7 +123,7 @@ static struct af_chunk *take_free_chunk(struct af_session *s)
 	for (;;) {
 		uint32_t index = (uint32_t)head;
 		if (!index || index > s->n_chunks)
-			return NULL;
+			return take_fresh_chunk(s);
 		struct af_chunk *chunk = af_session_chunk(s, index - 1);
 		/* May be stale if another thread takes it meanwhile: then the tag differs
 		   and the exchange fails. */
@@ -92,14 +143,14 @@ static struct af_chunk *wait_for_chunk(struct af_session *s)
 	struct timespec step = {.tv_nsec = WAIT_STEP_NS};
 	struct af_chunk *chunk = NULL;
 	atomic_fetch_add(&s->host_waiters, 1);
-	for (int i = 0; i < WAIT_STEPS && !chunk && !atomic_load(&give_up); i++) {
+	for (int i = 0; i < WAIT_STEPS && !chunk && !atomic_load(&s->abandoned); i++) {
 		uint32_t seen = atomic_load(&s->freed_count);
 		if ((chunk = take_free_chunk(s)))
 			break;
 		uint32_t companion = atomic_load(&s->companion_pid);
 		if (atomic_load(&s->companion_state) == AF_COMPANION_DONE ||
 		    (companion && af_syscall4(SYS_kill, companion, 0, 0, 0) == -3 /* ESRCH */))
-			atomic_store(&give_up, true);
+			atomic_store(&s->abandoned, 1);
 		af_syscall6(SYS_futex, (long)&s->freed_count, FUTEX_WAIT, seen, (long)&step, 0, 0);
 	}
 	atomic_fetch_sub(&s->host_waiters, 1);
@@ -142,32 +193,63 @@ static void use_sink(struct af_thread *t)
 	t->limit = t->cursor + sizeof(sink);
 }
 
+/*
+ * In a forked process another thread was the first to record, and this one, which forked,
+ * has gone on where its parent's chunk was: in memory that was put there for the purpose
+ * (start.c). What it has recorded since moves into its own first chunk.
+ */
+static void move_records(struct af_thread *t, struct af_chunk *stale)
+{
+	const struct afr_record *from = af_chunk_records(stale);
+	struct afr_record *to = af_chunk_records(t->chunk);
+	uint32_t used = 0;
+	for (uint32_t i = 0; i < AF_CHUNK_RECORDS; i++) {
+		to[i] = from[i];
+		if (from[i].word0) {
+			uint64_t ticks = afr_ticks(&from[i]);
+			if (ticks < t->chunk->taken)
+				t->chunk->taken = ticks;
+			used = i + 1;
+		}
+	}
+	t->cursor += used * sizeof(*to);
+}
+
+/* The next chunk, or the sink. */
+static void refill(struct af_session *s, struct af_thread *t)
+{
+	if (s && t->sunk_from)
+		atomic_fetch_add(&s->dropped, sizeof(sink) / sizeof(sink[0]));
+	t->sunk_from = 0;
+	if (s && t->chunk)
+		leave_chunk(s, t);
+	struct af_chunk *chunk = s ? take_free_chunk(s) : NULL;
+	if (s && !chunk && !atomic_load(&s->abandoned))
+		chunk = wait_for_chunk(s);
+	if (chunk)
+		use_chunk(s, t, chunk);
+	else
+		use_sink(t);
+}
+
 /* From the stubs, when the slot they took lies behind the thread's limit. */
 void af_record_refill(void)
 {
 	struct af_thread *t = &af_thread;
-	struct af_session *s = atomic_load(&session);
 	uint64_t all = ~UINT64_C(0), before = 0;
 	af_syscall4(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&all, (long)&before, 8);
-	/* A handler may have come between the stub's xadd and here, and done it already. */
-	if (t->cursor >= t->limit) {
-		if (s && t->sunk_from)
-			atomic_fetch_add(&s->dropped, sizeof(sink) / sizeof(sink[0]));
-		t->sunk_from = 0;
-		if (s && (uint32_t)af_syscall4(SYS_getpid, 0, 0, 0, 0) != s->host_pid) {
-			/* A child by a way that no atfork handler sees. */
-			t->chunk = NULL;
-			s = NULL;
-		}
-		if (s && t->chunk)
-			leave_chunk(s, t);
-		struct af_chunk *chunk = s ? take_free_chunk(s) : NULL;
-		if (s && !chunk && !atomic_load(&give_up))
-			chunk = wait_for_chunk(s);
-		if (chunk)
-			use_chunk(s, t, chunk);
-		else
-			use_sink(t);
+	if (!__atomic_load_n(&af_gate.shift, __ATOMIC_ACQUIRE))
+		meet_closed_gate();
+	struct af_session *s = atomic_load(&session);
+	struct af_chunk *stale = NULL;
+	if (t->generation != generation) {
+		stale = t->chunk; /* the parent process's */
+		*t = (struct af_thread){.generation = generation};
 	}
+	/* A handler may have come between the stub's xadd and here, and done it already. */
+	if (t->cursor >= t->limit)
+		refill(s, t);
+	if (stale && t->chunk)
+		move_records(t, stale);
 	af_syscall4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&before, 0, 8);
 }

@@ -8,6 +8,7 @@
 
 #define AF_THREAD_CURSOR 0
 #define AF_THREAD_LIMIT 8
+#define AF_GATE_OPEN 16 /* from a thread's `nobody` to its own cursor */
 
 #define AF_HOOK_DISPLACED 0
 #define AF_HOOK_PAYLOAD 8
@@ -66,6 +67,7 @@ struct af_hook {
 /* A thread's place in its chunk. No destructor, no allocation: a chunk whose thread is
    gone is found by the companion. */
 struct af_thread {
+	uint64_t nobody[2];	/* cursor and limit while the gate is closed; the limit is 0 */
 	uint64_t cursor;	/* next slot; moved by xadd, also by signal handlers */
 	uint64_t limit;		/* behind the last slot; 0 before the first chunk */
 	struct af_chunk *chunk; /* NULL: none yet, or records go to the sink */
@@ -73,8 +75,23 @@ struct af_thread {
 	uint32_t tid;
 	uint32_t number; /* in the session + 1; 0 before the first chunk */
 	uint32_t sequence;
-	uint32_t reserved;
+	uint32_t generation; /* of the session that `chunk` belongs to */
 };
+
+/*
+ * What a forked process must not inherit, on a page of its own that the kernel wipes in
+ * every process made by fork, _Fork or clone, seen by libc or not (MADV_WIPEONFORK; memory
+ * that is shared, as with vfork, is not wiped). The stubs add `shift` to the address of the
+ * thread's cursor: in a new process they find `nobody`, which is always at its limit, and
+ * the slow path gives the process a session of its own. So it never writes into a chunk of
+ * its parent's, at the cost of one addition.
+ */
+struct af_gate {
+	uint64_t shift;		/* AF_GATE_OPEN, or 0: closed */
+	_Atomic uint32_t state; /* thread.c's; futex */
+	char page[4096 - 12];
+};
+extern struct af_gate af_gate;
 
 /* The stubs: where a patched function's cell jumps to with r10 = its hook. Not to be
    called from C. See entry_x86_64.S. */
@@ -84,8 +101,17 @@ void af_stub_tokio_root(void); /* tokio: the task's id is read */
 
 /* Starts recording into `session` (mapped, its chunks free). Before any stub can run. */
 void af_record_start(struct af_session *session);
-/* In a fork's child: nothing is recorded there, and the parent's chunks are left alone. */
-void af_record_forget(void);
+/* The session that this process records into; NULL in a forked one that has not recorded
+   yet, or cannot. */
+struct af_session *af_record_session(void);
+/* In a fork's child, where the kernel may not have wiped the gate (before Linux 4.14). */
+void af_record_forked(void);
+
+/* Gives a forked process its own session, or NULL, at the first record in it. Called with
+   all signals blocked, by any thread, in any context, once per process: no libc, no vector
+   register. The parent's session is still mapped; the callee unmaps it. Set before
+   af_record_start. */
+extern struct af_session *(*af_record_fork)(struct af_session *parents);
 
 /* Decides at a function's first hit which register holds self (facts: a size of the
    return value between 9 and 16 bytes does not tell): set by the patcher, called by the

@@ -100,6 +100,7 @@ struct af_error *af_writer_init(struct af_writer *writer, int fd, struct af_sess
 		.base_tsc = session->base_tsc,
 		.base_monotonic = session->base_monotonic,
 		.base_realtime = session->base_realtime,
+		.parent_pid = session->parent_pid,
 	};
 	struct afr_object object = {.load_bias = atomic_load(&session->load_bias)};
 	write_all(writer, &header, sizeof(header));
@@ -247,7 +248,8 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 bool af_writer_drain(struct af_writer *writer, enum af_drain what)
 {
 	uint32_t drained = 0;
-	for (uint32_t i = 0; i < writer->session->n_chunks; i++) {
+	uint32_t used = atomic_load(&writer->session->chunks_used);
+	for (uint32_t i = 0; i < used && i < writer->session->n_chunks; i++) {
 		if (!drain_chunk(writer, i, what))
 			continue;
 		/* Not for each: a thread that is woken for one chunk sleeps again at once. */

@@ -322,6 +322,7 @@ static struct af_error *check_header(struct af_trace *trace, const char *path)
 		return af_error_create("%s: raw trace of version %u, this asyncflame reads %u",
 				       path, header->version, AFR_VERSION);
 	trace->info.pid = header->pid;
+	trace->info.parent_pid = header->parent_pid;
 	trace->info.realtime = header->base_realtime;
 	return NULL;
 }

@@ -241,6 +241,17 @@ static enum af_span_result result_of(const struct afr_record *record, uint64_t *
 	}
 }
 
+/* A forked process returns from polls that its parent began, on the thread that forked,
+   which is the child's first. */
+static void count_stray(const struct af_span_stack *stack, struct af_walker *walker)
+{
+	const struct af_trace_info *info = &walker->trace->info;
+	if (info->parent_pid && stack->thread->tid == info->pid && !info->end.dropped)
+		walker->counts->inherited++;
+	else
+		walker->counts->stray++;
+}
+
 static void end_by_record(struct af_span_stack *stack, struct af_walker *walker,
 			  const struct afr_record *record, uint64_t now)
 {
@@ -250,7 +261,7 @@ static void end_by_record(struct af_span_stack *stack, struct af_walker *walker,
 	while (depth && !top && stack->open[depth - 1].span.function != afr_function(record))
 		depth--;
 	if (!depth) {
-		walker->counts->stray++;
+		count_stray(stack, walker);
 		return;
 	}
 	while (stack->depth > depth) {

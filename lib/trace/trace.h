@@ -108,6 +108,7 @@ struct af_walk {
 	uint64_t open;	     /* not ended when the trace ended */
 	uint64_t lost;	     /* spans whose end is missing */
 	uint64_t stray;	     /* ends whose begin is missing */
+	uint64_t inherited;  /* ends whose begin is the parent's: open when it forked */
 	uint64_t unfinished; /* slots that were never written */
 	uint64_t bad;	     /* records that make no sense */
 	uint64_t end;	     /* ns: last time of the trace */
@@ -116,6 +117,7 @@ struct af_walk {
 /* What is known of the process and the recording; constant after open. */
 struct af_trace_info {
 	uint32_t pid;
+	uint32_t parent_pid;	/* of which it is a forked copy; 0 if it is none */
 	const char *executable; /* absolute path, "" if unknown */
 	const char *directory;	/* it was started in, "" if unknown */
 	uint64_t realtime;	/* ns since the epoch at time 0 of the trace */

@@ -225,6 +225,9 @@ static void print_losses(const struct af_summary *summary, FILE *to, const struc
 	if (walk->open)
 		fprintf(to, "  %s poll%s had not returned at the end\n", grouped(walk->open, text),
 			plural(walk->open));
+	if (walk->inherited)
+		fprintf(to, "  %s poll%s had begun before the fork, in process %u\n",
+			grouped(walk->inherited, text), plural(walk->inherited), info->parent_pid);
 	if (unfinished)
 		fprintf(to, "  %s record%s half written at the end\n", grouped(unfinished, text),
 			unfinished == 1 ? " was" : "s were");

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+#include "preload/start.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "record/syscall.h"
+
+#define LEAST_CHUNKS 16 /* 1 MiB: with less even one thread would wait all the time */
+#define ERROR_EINTR (-4)
+#define ERROR_EEXIST (-17)
+
+static long call(long number, long a, long b, long c)
+{
+	return af_syscall4(number, a, b, c, 0);
+}
+
+static void close_fd(long fd)
+{
+	if (fd >= 0)
+		call(SYS_close, fd, 0, 0);
+}
+
+/* --- memory -------------------------------------------------------------------------- */
+
+static uint64_t head_size(void)
+{
+	return (sizeof(struct af_session) + 4095) & ~UINT64_C(4095);
+}
+
+/* To grow a file beyond RLIMIT_FSIZE, even one in memory, is SIGXFSZ. */
+static uint32_t chunks_allowed(void)
+{
+	struct rlimit limit;
+	uint64_t most = AF_CHUNKS;
+	if (af_syscall4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit) < 0 ||
+	    limit.rlim_cur == RLIM_INFINITY)
+		return most;
+	uint64_t room = limit.rlim_cur < head_size() ? 0 : limit.rlim_cur - head_size();
+	return room / AF_CHUNK_SIZE < most ? room / AF_CHUNK_SIZE : most;
+}
+
+struct af_session *af_session_map(int *fd)
+{
+	long memory = call(SYS_memfd_create, (long)"asyncflame-session", MFD_CLOEXEC, 0);
+	if (memory < 0)
+		return NULL;
+	for (uint32_t n = chunks_allowed(); n >= LEAST_CHUNKS; n /= 2) {
+		uint64_t size = head_size() + (uint64_t)n * AF_CHUNK_SIZE;
+		if (call(SYS_ftruncate, memory, (long)size, 0) < 0)
+			continue;
+		long at = af_syscall6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED,
+				      memory, 0);
+		if (at < 0 && at > -4096)
+			continue;
+		struct af_session *s = (struct af_session *)at;
+		s->magic = AF_SESSION_MAGIC;
+		s->n_chunks = n;
+		s->chunk_size = AF_CHUNK_SIZE;
+		s->chunks_offset = head_size();
+		s->size = size;
+		*fd = (int)memory;
+		return s;
+	}
+	close_fd(memory);
+	return NULL;
+}
+
+/* --- text ---------------------------------------------------------------------------- */
+
+static char *put_text(char *to, const char *text)
+{
+	while (*text)
+		*to++ = *text++;
+	*to = '\0';
+	return to;
+}
+
+static char *put_number(char *to, long number)
+{
+	char digits[20];
+	int n = 0;
+	if (number < 0)
+		*to++ = '-', number = -number;
+	do
+		digits[n++] = (char)('0' + number % 10);
+	while (number /= 10);
+	while (n)
+		*to++ = digits[--n];
+	*to = '\0';
+	return to;
+}
+
+static bool begins_with(const char *text, const char *with)
+{
+	while (*with)
+		if (*text++ != *with++)
+			return false;
+	return true;
+}
+
+/* --- the companion ------------------------------------------------------------------- */
+
+/* The wrapper waits for whoever holds this lock: taken before the program runs on, so that
+   the shortest one is waited for. One process has several sessions if it calls exec. -1
+   without a wrapper. */
+static long lock_report(const struct af_session *s)
+{
+	static char path[AF_PATH_MAX + 32];
+	if (!s->run_directory[0])
+		return -1;
+	for (int i = 0; i < 100; i++) {
+		char *end = put_text(path, s->run_directory);
+		end = put_text(end, "/");
+		end = put_number(end, s->host_pid);
+		end = put_text(end, "-");
+		end = put_number(end, i);
+		put_text(end, ".session");
+		long fd = af_syscall4(SYS_openat, AT_FDCWD, (long)path,
+				      O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd == ERROR_EEXIST)
+			continue;
+		if (fd >= 0)
+			call(SYS_flock, fd, LOCK_EX | LOCK_NB, 0);
+		return fd < 0 ? -1 : fd;
+	}
+	return -1;
+}
+
+extern char **environ;
+
+/* The companion itself must not be preloaded. Only in the child: the host's own
+   environment is left as it is. */
+static void forget_preload(void)
+{
+	char **to = environ;
+	for (char **from = environ; from && *from; from++)
+		if (!begins_with(*from, "LD_PRELOAD="))
+			*to++ = *from;
+	if (to)
+		*to = NULL;
+}
+
+/* In the grandchild. */
+static void become_companion(const struct af_session *s, const long fds[3])
+{
+	static char numbers[3][12];
+	static const char *argv[] = {"asyncflame", "companion", numbers[0],
+				     numbers[1],   numbers[2],	NULL};
+	for (int i = 0; i < 3; i++) {
+		put_number(numbers[i], fds[i]);
+		if (fds[i] >= 0)
+			call(SYS_fcntl, fds[i], F_SETFD, 0);
+	}
+	uint64_t none = 0;
+	af_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, 8);
+	call(SYS_setsid, 0, 0, 0);
+	forget_preload();
+	call(SYS_execve, (long)s->program, (long)argv, (long)environ);
+	call(SYS_exit_group, 127, 0, 0);
+}
+
+/* No exit signal: of the child in between neither a handler of SIGCHLD nor wait() of the
+   host's ever hears. libc is not told, no handler of the host's runs in the child. */
+static long plain_fork(void)
+{
+	return af_syscall6(SYS_clone, 0, 0, 0, 0, 0, 0);
+}
+
+const char *af_companion_start(struct af_session *session, int fd, int *answer)
+{
+	int pipes[2];
+	if (!session->program[0])
+		return "the program asyncflame is not found (set ASYNCFLAME_PROGRAM)";
+	if (call(SYS_pipe2, (long)pipes, O_CLOEXEC, 0) < 0)
+		return "no descriptors left";
+	long fds[3] = {fd, lock_report(session), pipes[1]};
+	/* The child in between makes the companion nobody's child, so that the host's wait()
+	   never meets it. */
+	long between = plain_fork();
+	if (!between) {
+		long companion = plain_fork();
+		if (!companion)
+			become_companion(session, fds);
+		/* Known from the start: the host must not wait for one that fails to begin. */
+		atomic_store(&session->companion_pid, companion < 0 ? 0 : (uint32_t)companion);
+		call(SYS_exit_group, companion < 0, 0, 0);
+	}
+	int status = between < 0;
+	if (between > 0)
+		while (af_syscall4(SYS_wait4, between, (long)&status, __WALL, 0) == ERROR_EINTR)
+			;
+	close_fd(pipes[1]);
+	close_fd(fds[1]);
+	if (status || !atomic_load(&session->companion_pid)) {
+		close_fd(pipes[0]);
+		return "no process could be started";
+	}
+	*answer = pipes[0];
+	return NULL;
+}
+
+/* --- a forked process ---------------------------------------------------------------- */
+
+/* What is the same for parent and child. The time base too: their traces can be laid side
+   by side. */
+static void copy_description(struct af_session *to, const struct af_session *from)
+{
+	to->quiet = from->quiet;
+	to->generated_only = from->generated_only;
+	to->format_raw = from->format_raw;
+	to->wait_at_exit = from->wait_at_exit;
+	to->tick_source = from->tick_source;
+	to->base_tsc = from->base_tsc;
+	to->base_monotonic = from->base_monotonic;
+	to->base_realtime = from->base_realtime;
+	to->build_id_size = from->build_id_size;
+	for (unsigned i = 0; i < sizeof(to->build_id); i++)
+		to->build_id[i] = from->build_id[i];
+	put_text(to->executable, from->executable);
+	put_text(to->output, from->output);
+	put_text(to->filter, from->filter);
+	put_text(to->run_directory, from->run_directory);
+	put_text(to->program, from->program);
+	put_text(to->map_path, from->map_path);
+	atomic_store(&to->load_bias, atomic_load(&from->load_bias));
+	to->hooks.functions = from->hooks.functions;
+	to->hooks.hooked = from->hooks.hooked;
+	for (unsigned i = 0; i < sizeof(to->hooks.refused) / sizeof(to->hooks.refused[0]); i++)
+		to->hooks.refused[i] = from->hooks.refused[i];
+}
+
+/* The parent's memory goes. Where the calling thread is not the one that forked, that one
+   still has its cursor in there: then nobody's memory takes its place. */
+static void leave_parents(struct af_session *parents)
+{
+	uint64_t size = parents->size;
+	if (call(SYS_gettid, 0, 0, 0) == call(SYS_getpid, 0, 0, 0))
+		call(SYS_munmap, (long)parents, (long)size, 0);
+	else
+		af_syscall6(SYS_mmap, (long)parents, (long)size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
+struct af_session *af_session_fork(struct af_session *parents)
+{
+	int fd, answer;
+	struct af_session *s = af_session_map(&fd);
+	if (s) {
+		copy_description(s, parents);
+		s->host_pid = (uint32_t)call(SYS_getpid, 0, 0, 0);
+		s->parent_pid = parents->host_pid;
+		atomic_store(&s->host_state, AF_HOST_RECORDING);
+		if (af_companion_start(s, fd, &answer)) {
+			call(SYS_munmap, (long)s, (long)s->size, 0);
+			s = NULL;
+		} else {
+			close_fd(answer);
+		}
+		close_fd(fd);
+	}
+	leave_parents(parents);
+	return s;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shared memory and a companion, for the constructor and for a process that was forked:
+ * there the caller may be any thread, in a signal handler, with libc in any state. So: no
+ * libc, no vector register, no errno, no signal to the host, no cancellation point. What
+ * needs much room lies in static memory: one caller at a time.
+ */
+#ifndef AF_PRELOAD_START_H
+#define AF_PRELOAD_START_H
+
+#include "record/session.h"
+
+/* Memory for a session with as many chunks as the host's limits (address space, file size)
+   allow, zero but for its sizes; NULL if there can be none. *fd is the memory's
+   descriptor, the caller's to close. */
+struct af_session *af_session_map(int *fd);
+
+/* Starts the companion on the session, whose memory is `fd`. NULL or why not. *answer is
+   a pipe from which one byte can be read when session->map_state is set, or the end of
+   file if the companion has died; the caller's to close. */
+const char *af_companion_start(struct af_session *session, int fd, int *answer);
+
+/* af_record_fork: the forked process's own session and companion, NULL if it can have
+   none. */
+struct af_session *af_session_fork(struct af_session *parents);
+
+#endif

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Running the fixture `life` and comparing what each of its processes tells with its trace."""
+import json
+
+import trace_check
+from conftest import PROGRAM, fixture
+
+
+def told(text):
+    """[(pid, polls)] of every line that a process has told."""
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"pid"')]
+    return [(line["pid"], line["polls"]) for line in lines]
+
+
+def ticks(trace):
+    """The polls of the future that counts itself."""
+    return [event for event in trace.polls if event["name"] == "life::Tick"]
+
+
+def check_exact(directory, expected, output="t.json"):
+    """Every process that has polled has one trace (two, if it has become another program), and
+    it holds exactly the polls that it told: nothing lost, nobody else's."""
+    found = []
+    for path in directory.glob(output.replace(".json", "*.json")):
+        trace = trace_check.check(path)
+        pids = {event["pid"] for event in trace.polls}
+        assert len(pids) <= 1, f"{path.name} is of several processes"
+        assert not any(event["args"]["result"] == "lost" for event in trace.polls), path.name
+        if pids:
+            found.append((pids.pop(), len(ticks(trace))))
+    assert sorted(found) == sorted(pair for pair in expected if pair[1])
+
+
+def lead(run, profile, mode, *words, wrapper=True, **how):
+    """Runs a life, with the wrapper or without it; what it told must be what was recorded."""
+    program = fixture(profile, "life")
+    if wrapper:
+        ended = run(PROGRAM, "-o", "t.json", program, mode, *words, **how)
+    else:
+        from conftest import LIBRARY
+        how["env"] = {"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "t.json",
+                      **dict(how.get("env", ()))}
+        ended = run(program, mode, *words, **how)
+    assert "LOST" not in ended.err, ended.err
+    return ended
