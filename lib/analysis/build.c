@@ -5,6 +5,7 @@
  *
  *	polls		every function that polls, with the type that it polls
  *	futures		every coroutine, polled or not
+ *	drivers		functions that poll one in their own frame
  *	awaits		where the user wrote them
  *	vtables		of `dyn Future`
  *	executors	types whose layout is wanted
@@ -70,6 +71,7 @@ static void second_pass(struct af_builder *b)
 	if (!b->polls.count)
 		return;
 	af_futures_collect(b);
+	af_drivers_collect(b);
 	af_awaits_collect(b);
 	af_vtables_collect(b);
 	af_executors_intern(b);

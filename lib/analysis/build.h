@@ -52,9 +52,11 @@ struct af_builder {
 	VECTOR(struct afm_step_way) step_ways;
 	VECTOR(struct afm_vtable) vtables;
 	VECTOR(struct afm_driver) drivers;
+	VECTOR(struct afm_place) places;
 	VECTOR(struct afm_layout) layouts;
 
 	VECTOR(struct af_await) awaits; /* awaits.c */
+	VECTOR(af_die_id) block_ons;	/* functions called so: polls.c finds, drivers.c reads */
 	VECTOR(struct af_impl) impls;	/* impls.c: these three */
 	struct af_map impl_heads;	/* hash of the path -> last in `impls` */
 	struct af_map impl_names;	/* hash of the path -> string in `scratch`, 0: unknown */
@@ -122,6 +124,10 @@ void af_awaits_complete(struct af_builder *b);
 void af_polls_collect(struct af_builder *b);
 /* Orders polls by address, joins those that share one, links polls and futures. */
 void af_polls_complete(struct af_builder *b);
+
+/* drivers.c */
+/* After af_futures_collect: functions that poll a future in their own frame. */
+void af_drivers_collect(struct af_builder *b);
 
 /* executors.c */
 /* After af_types_detail: roots' cells and named layouts. */

@@ -197,8 +197,6 @@ const char *af_die_string(const struct af_die *die, unsigned int name);
 bool af_die_number(const struct af_die *die, unsigned int name, uint64_t *number);
 bool af_die_flag(const struct af_die *die, unsigned int name);
 af_die_id af_die_reference(const struct af_die *die, unsigned int name);
-/* Entry address and the bytes of the range that holds it (0 if unknown). */
-bool af_die_entry(const struct af_die *die, uint64_t *address, uint64_t *size);
 
 /* Walks what lies below a DIE in order; depth 1 are its children. */
 struct af_walk {
@@ -214,9 +212,50 @@ bool af_walk_next(struct af_walk *walk, struct af_die *die, unsigned int *depth)
 /* Passes over everything below the DIE given last. */
 void af_walk_skip_children(struct af_walk *walk);
 
-/* location.c: 1 + the DWARF register that holds an object at `address`, or 0 where it is
-   not simply in a register there. */
+/* ranges.c: the code that a DIE covers, one range after another. */
+struct af_ranges {
+	const struct af_unit *unit;
+	int kind;
+	uint64_t start, end; /* where there is but one */
+	uint64_t base;
+	struct af_bytes bytes;
+};
+/* False if the DIE has neither DW_AT_low_pc nor DW_AT_ranges. */
+bool af_ranges_start(struct af_ranges *ranges, const struct af_die *die);
+/* [*start, *end); false at the end. What was dropped begins at 0 or 1. */
+bool af_ranges_next(struct af_ranges *ranges, uint64_t *start, uint64_t *end);
+/* Entry address and the bytes of the range that holds it (0 if unknown). */
+bool af_die_entry(const struct af_die *die, uint64_t *address, uint64_t *size);
+
+/* location.c: where DW_AT_location says that an object is, one place after another. */
+struct af_locations {
+	const struct af_unit *unit;
+	int kind;
+	uint64_t base;
+	struct af_bytes bytes;
+	uint64_t from, to;   /* code for which the place holds; 0 to UINT64_MAX: all its scope */
+	const uint8_t *code; /* expression */
+	uint64_t size;
+};
+/* False if the DIE has no location that can be read. */
+bool af_locations_start(struct af_locations *locations, const struct af_die *die);
+bool af_locations_next(struct af_locations *locations); /* false at the end */
+/* 1 + the DWARF register that holds an object at `address`, or 0 where it is not simply in a
+   register there. */
 unsigned int af_location_register(const struct af_die *die, uint64_t address);
+
+/* An object's place in a frame, from an expression: register `base` (AF_FRAME_CFA: the CFA) plus
+   `offset`; with `indirect` the word there plus `then`. `value`: that is the object's value, else
+   its address. */
+struct af_frame_place {
+	unsigned int base;
+	int64_t offset, then;
+	bool indirect, value;
+};
+#define AF_FRAME_CFA 256u
+/* `frame` is what DW_OP_fbreg counts from, or NULL. False for what is more involved. */
+bool af_location_place(const uint8_t *code, uint64_t size, const struct af_frame_place *frame,
+		       struct af_frame_place *place);
 
 /* lines.c: file names of the line tables. Writes a path into `path`; false if unknown. */
 bool af_unit_file_name(struct af_unit *unit, uint64_t number, char *path, size_t size);

@@ -1,11 +1,189 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Location descriptions, as far as patching needs them: is this parameter in a register when
- * its function is entered?
+ * Location descriptions, as far as patching and drivers need them: is this parameter in a register
+ * when its function is entered, and where in a frame is this variable?
  */
 #include <dwarf.h>
 
 #include "analysis/debuginfo.h"
+
+enum { NOTHING, ONE, PAIRS, SPLIT, LIST };
+
+/* DWARF 4: pairs of offsets from the unit's base, a length and an expression. */
+static bool start_loc(struct af_locations *l, uint64_t offset, int kind)
+{
+	const struct af_section *s = &l->unit->file->sections[AF_SEC_LOC];
+
+	if (kind == SPLIT)
+		offset += l->unit->loc_base;
+	if (offset >= s->size)
+		return false;
+	l->bytes = af_bytes_make(s->data + offset, s->size - offset);
+	l->kind = kind;
+	return true;
+}
+
+static bool start_loclists(struct af_locations *l, const struct af_value *value)
+{
+	const struct af_unit *unit = l->unit;
+	const struct af_section *s = &unit->file->sections[AF_SEC_LOCLISTS];
+	uint64_t offset = value->number;
+
+	if (value->form == DW_FORM_loclistx) {
+		uint64_t at = unit->loclists_base + offset * unit->offset_size;
+		if (offset > s->size || at > s->size || s->size - at < unit->offset_size)
+			return false;
+		struct af_bytes b = af_bytes_make(s->data + at, unit->offset_size);
+		offset = unit->loclists_base + af_bytes_fixed(&b, unit->offset_size);
+	}
+	if (offset >= s->size)
+		return false;
+	l->bytes = af_bytes_make(s->data + offset, s->size - offset);
+	l->kind = LIST;
+	return true;
+}
+
+bool af_locations_start(struct af_locations *l, const struct af_die *die)
+{
+	struct af_value value;
+
+	*l = (struct af_locations){.unit = die->unit, .base = die->unit->low_pc};
+	if (!af_die_attribute(die, DW_AT_location, &value))
+		return false;
+	switch (value.form) {
+	case DW_FORM_exprloc:
+	case DW_FORM_block:
+	case DW_FORM_block1:
+	case DW_FORM_block2:
+	case DW_FORM_block4:
+		l->kind = ONE;
+		l->to = UINT64_MAX;
+		l->code = value.data;
+		l->size = value.size;
+		return true;
+	case DW_FORM_loclistx:
+		return start_loclists(l, &value);
+	case DW_FORM_sec_offset:
+	case DW_FORM_data4:
+	case DW_FORM_data8:
+		if (die->unit->version >= 5)
+			return start_loclists(l, &value);
+		return start_loc(l, value.number, die->unit->skeleton ? SPLIT : PAIRS);
+	default:
+		return false;
+	}
+}
+
+/* The bounds of an entry: 1; 0: it says something else; -1: the list is at its end. */
+static int pair_bounds(struct af_locations *l)
+{
+	unsigned int size = l->unit->address_size;
+
+	l->from = af_bytes_fixed(&l->bytes, size);
+	l->to = af_bytes_fixed(&l->bytes, size);
+	if (!l->from && !l->to)
+		return -1;
+	if (l->from == (size == 8 ? UINT64_MAX : UINT32_MAX)) {
+		l->base = l->to;
+		return 0;
+	}
+	l->from += l->base;
+	l->to += l->base;
+	return 1;
+}
+
+static bool indexed(struct af_locations *l, uint64_t *address)
+{
+	struct af_value index = {.form = DW_FORM_addrx, .number = af_bytes_uleb(&l->bytes)};
+	return af_value_address(l->unit, &index, address);
+}
+
+/* GNU's split DWARF 4: entries of a kind, indices into .debug_addr, and 32-bit lengths. */
+static int split_bounds(struct af_locations *l)
+{
+	switch (af_bytes_u8(&l->bytes)) {
+	case 1: /* base address */
+		return indexed(l, &l->base) ? 0 : -1;
+	case 2: /* start, end */
+		return indexed(l, &l->from) && indexed(l, &l->to) ? 1 : -1;
+	case 3: /* start, length */
+		if (!indexed(l, &l->from))
+			return -1;
+		l->to = l->from + af_bytes_u32(&l->bytes);
+		return 1;
+	case 4: /* two offsets */
+		l->from = l->base + af_bytes_u32(&l->bytes);
+		l->to = l->base + af_bytes_u32(&l->bytes);
+		return 1;
+	default:
+		return -1;
+	}
+}
+
+static int list_bounds(struct af_locations *l)
+{
+	struct af_bytes *b = &l->bytes;
+
+	switch (af_bytes_u8(b)) {
+	case DW_LLE_base_addressx:
+		return indexed(l, &l->base) ? 0 : -1;
+	case DW_LLE_base_address:
+		l->base = af_bytes_fixed(b, l->unit->address_size);
+		return 0;
+	case DW_LLE_startx_endx:
+		return indexed(l, &l->from) && indexed(l, &l->to) ? 1 : -1;
+	case DW_LLE_startx_length:
+		if (!indexed(l, &l->from))
+			return -1;
+		l->to = l->from + af_bytes_uleb(b);
+		return 1;
+	case DW_LLE_offset_pair:
+		l->from = l->base + af_bytes_uleb(b);
+		l->to = l->base + af_bytes_uleb(b);
+		return 1;
+	case DW_LLE_default_location:
+		l->from = 0;
+		l->to = UINT64_MAX;
+		return 1;
+	case DW_LLE_start_end:
+		l->from = af_bytes_fixed(b, l->unit->address_size);
+		l->to = af_bytes_fixed(b, l->unit->address_size);
+		return 1;
+	case DW_LLE_start_length:
+		l->from = af_bytes_fixed(b, l->unit->address_size);
+		l->to = l->from + af_bytes_uleb(b);
+		return 1;
+	default:
+		return -1;
+	}
+}
+
+bool af_locations_next(struct af_locations *l)
+{
+	int got;
+
+	if (l->kind == ONE) {
+		l->kind = NOTHING;
+		return true;
+	}
+	while (l->kind != NOTHING && !l->bytes.failed) {
+		if (l->kind == PAIRS)
+			got = pair_bounds(l);
+		else if (l->kind == SPLIT)
+			got = split_bounds(l);
+		else
+			got = list_bounds(l);
+		if (got < 0 || l->bytes.failed)
+			return false;
+		if (!got)
+			continue;
+		l->size = l->kind == LIST ? af_bytes_uleb(&l->bytes) : af_bytes_u16(&l->bytes);
+		l->code = l->bytes.pos;
+		af_bytes_skip(&l->bytes, l->size);
+		return !l->bytes.failed;
+	}
+	return false;
+}
 
 static unsigned int plain_register(const uint8_t *code, uint64_t size)
 {
@@ -14,180 +192,82 @@ static unsigned int plain_register(const uint8_t *code, uint64_t size)
 	return 0;
 }
 
-/* DWARF 4: pairs of offsets from the unit's base, a length and an expression. */
-static unsigned int in_loc(const struct af_unit *unit, uint64_t offset, uint64_t address)
-{
-	const struct af_section *s = &unit->file->sections[AF_SEC_LOC];
-	uint64_t base = unit->low_pc, all = unit->address_size == 8 ? UINT64_MAX : UINT32_MAX;
-
-	if (offset >= s->size)
-		return 0;
-	struct af_bytes b = af_bytes_make(s->data + offset, s->size - offset);
-	while (!b.failed) {
-		uint64_t from = af_bytes_fixed(&b, unit->address_size);
-		uint64_t to = af_bytes_fixed(&b, unit->address_size);
-		if (!from && !to)
-			break;
-		if (from == all) {
-			base = to;
-			continue;
-		}
-		uint64_t size = af_bytes_u16(&b);
-		const uint8_t *code = b.pos;
-		af_bytes_skip(&b, size);
-		if (!b.failed && address >= base + from && address < base + to)
-			return plain_register(code, size);
-	}
-	return 0;
-}
-
-/* GNU's split DWARF 4: entries of a kind, indices into .debug_addr, and 32-bit lengths. */
-static unsigned int in_split_loc(const struct af_unit *unit, uint64_t offset, uint64_t address)
-{
-	const struct af_section *s = &unit->file->sections[AF_SEC_LOC];
-	struct af_value index = {.form = DW_FORM_GNU_addr_index};
-	uint64_t base = unit->low_pc, from, to;
-
-	offset += unit->loc_base;
-	if (offset >= s->size)
-		return 0;
-	struct af_bytes b = af_bytes_make(s->data + offset, s->size - offset);
-	while (!b.failed) {
-		unsigned int kind = af_bytes_u8(&b);
-		if (kind == 1 || kind == 2 || kind == 3) {
-			index.number = af_bytes_uleb(&b);
-			if (!af_value_address(unit, &index, &from))
-				return 0;
-		}
-		switch (kind) {
-		case 1: /* base address */
-			base = from;
-			continue;
-		case 2: /* start, end */
-			index.number = af_bytes_uleb(&b);
-			if (!af_value_address(unit, &index, &to))
-				return 0;
-			break;
-		case 3: /* start, length */
-			to = from + af_bytes_u32(&b);
-			break;
-		case 4: /* two offsets */
-			from = base + af_bytes_u32(&b);
-			to = base + af_bytes_u32(&b);
-			break;
-		default:
-			return 0;
-		}
-		uint64_t size = af_bytes_u16(&b);
-		const uint8_t *code = b.pos;
-		af_bytes_skip(&b, size);
-		if (!b.failed && address >= from && address < to)
-			return plain_register(code, size);
-	}
-	return 0;
-}
-
-/* Reads the bounds of one entry of a DWARF 5 list; false where the list ends. */
-static bool read_bounds(const struct af_unit *unit, struct af_bytes *b, uint64_t *base,
-			uint64_t *from, uint64_t *to, bool *located)
-{
-	struct af_value index = {.form = DW_FORM_addrx};
-
-	*located = true;
-	switch (af_bytes_u8(b)) {
-	case DW_LLE_base_addressx:
-		index.number = af_bytes_uleb(b);
-		*located = false;
-		return af_value_address(unit, &index, base);
-	case DW_LLE_base_address:
-		*base = af_bytes_fixed(b, unit->address_size);
-		*located = false;
-		return true;
-	case DW_LLE_startx_endx:
-		index.number = af_bytes_uleb(b);
-		if (!af_value_address(unit, &index, from))
-			return false;
-		index.number = af_bytes_uleb(b);
-		return af_value_address(unit, &index, to);
-	case DW_LLE_startx_length:
-		index.number = af_bytes_uleb(b);
-		if (!af_value_address(unit, &index, from))
-			return false;
-		*to = *from + af_bytes_uleb(b);
-		return true;
-	case DW_LLE_offset_pair:
-		*from = *base + af_bytes_uleb(b);
-		*to = *base + af_bytes_uleb(b);
-		return true;
-	case DW_LLE_default_location:
-		*from = 0;
-		*to = UINT64_MAX;
-		return true;
-	case DW_LLE_start_end:
-		*from = af_bytes_fixed(b, unit->address_size);
-		*to = af_bytes_fixed(b, unit->address_size);
-		return true;
-	case DW_LLE_start_length:
-		*from = af_bytes_fixed(b, unit->address_size);
-		*to = *from + af_bytes_uleb(b);
-		return true;
-	default:
-		return false;
-	}
-}
-
-static unsigned int in_loclists(const struct af_unit *unit, const struct af_value *value,
-				uint64_t address)
-{
-	const struct af_section *s = &unit->file->sections[AF_SEC_LOCLISTS];
-	uint64_t offset = value->number, base = unit->low_pc, from = 0, to = 0;
-	bool located;
-
-	if (value->form == DW_FORM_loclistx) {
-		uint64_t at = unit->loclists_base + offset * unit->offset_size;
-		if (offset > s->size || at > s->size || s->size - at < unit->offset_size)
-			return 0;
-		struct af_bytes b = af_bytes_make(s->data + at, unit->offset_size);
-		offset = unit->loclists_base + af_bytes_fixed(&b, unit->offset_size);
-	}
-	if (offset >= s->size)
-		return 0;
-	struct af_bytes b = af_bytes_make(s->data + offset, s->size - offset);
-	while (!b.failed && read_bounds(unit, &b, &base, &from, &to, &located)) {
-		if (!located)
-			continue;
-		uint64_t size = af_bytes_uleb(&b);
-		const uint8_t *code = b.pos;
-		af_bytes_skip(&b, size);
-		if (!b.failed && address >= from && address < to)
-			return plain_register(code, size);
-	}
-	return 0;
-}
-
 unsigned int af_location_register(const struct af_die *die, uint64_t address)
 {
-	struct af_value value;
-	if (!af_die_attribute(die, DW_AT_location, &value))
+	struct af_locations l;
+
+	if (!af_locations_start(&l, die))
 		return 0;
-	switch (value.form) {
-	case DW_FORM_exprloc:
-	case DW_FORM_block:
-	case DW_FORM_block1:
-	case DW_FORM_block2:
-	case DW_FORM_block4:
-		return plain_register(value.data, value.size);
-	case DW_FORM_loclistx:
-		return in_loclists(die->unit, &value, address);
-	case DW_FORM_sec_offset:
-	case DW_FORM_data4:
-	case DW_FORM_data8:
-		if (die->unit->version >= 5)
-			return in_loclists(die->unit, &value, address);
-		if (die->unit->skeleton)
-			return in_split_loc(die->unit, value.number, address);
-		return in_loc(die->unit, value.number, address);
-	default:
-		return 0;
+	while (af_locations_next(&l))
+		if (address >= l.from && address < l.to)
+			return plain_register(l.code, l.size);
+	return 0;
+}
+
+/* Where an expression begins: a register, one plus an offset, or the frame's base. */
+static bool first_operation(struct af_bytes *b, const struct af_frame_place *frame,
+			    struct af_frame_place *place)
+{
+	unsigned int op = af_bytes_u8(b);
+
+	if (op >= DW_OP_reg0 && op <= DW_OP_reg31) {
+		/* The object is in the register itself: nothing may follow but its end. */
+		*place = (struct af_frame_place){.base = op - DW_OP_reg0, .value = true};
+		return true;
 	}
+	if (op >= DW_OP_breg0 && op <= DW_OP_breg31) {
+		*place = (struct af_frame_place){.base = op - DW_OP_breg0};
+		place->offset = af_bytes_sleb(b);
+		return true;
+	}
+	if (op == DW_OP_call_frame_cfa) {
+		*place = (struct af_frame_place){.base = AF_FRAME_CFA};
+		return true;
+	}
+	if (op != DW_OP_fbreg || !frame)
+		return false;
+	*place = *frame;
+	place->value = false;
+	place->offset = (int64_t)((uint64_t)place->offset + (uint64_t)af_bytes_sleb(b));
+	return true;
+}
+
+bool af_location_place(const uint8_t *code, uint64_t size, const struct af_frame_place *frame,
+		       struct af_frame_place *place)
+{
+	struct af_bytes b = af_bytes_make(code, size);
+	uint64_t constant;
+
+	if (!first_operation(&b, frame, place))
+		return false;
+	while (b.pos < b.end) {
+		int64_t *offset = place->indirect ? &place->then : &place->offset;
+		unsigned int op = af_bytes_u8(&b);
+		if (place->value)
+			return false;
+		switch (op) {
+		case DW_OP_deref:
+			if (place->indirect)
+				return false;
+			place->indirect = true;
+			break;
+		case DW_OP_plus_uconst:
+			*offset = (int64_t)((uint64_t)*offset + af_bytes_uleb(&b));
+			break;
+		case DW_OP_constu:
+			constant = af_bytes_uleb(&b);
+			op = af_bytes_u8(&b);
+			if (op != DW_OP_plus && op != DW_OP_minus)
+				return false;
+			*offset = (int64_t)((uint64_t)*offset +
+					    (op == DW_OP_plus ? constant : 0 - constant));
+			break;
+		case DW_OP_stack_value:
+			place->value = true;
+			break;
+		default:
+			return false;
+		}
+	}
+	return !b.failed;
 }

@@ -16,16 +16,9 @@
 #include <dwarf.h>
 #include <stdlib.h>
 
-#include "analysis/function.h"
+#include "analysis/polls.h"
 
-struct match {
-	enum afm_poll_kind kind;
-	af_die_id future; /* DIE of the polled type */
-	bool coroutine;
-	enum afm_executor executor;
-};
-
-static const char *type_name(struct af_builder *b, af_die_id id)
+const char *af_die_name(struct af_builder *b, af_die_id id)
 {
 	struct af_die die;
 	if (!af_die_at(b->info, id, &die))
@@ -34,8 +27,7 @@ static const char *type_name(struct af_builder *b, af_die_id id)
 	return name ? name : "";
 }
 
-/* The type of the first member of a structure. */
-static af_die_id first_member(struct af_builder *b, af_die_id id)
+af_die_id af_die_first_member(struct af_builder *b, af_die_id id)
 {
 	struct af_walk walk;
 	struct af_die die, child;
@@ -52,7 +44,7 @@ static af_die_id first_member(struct af_builder *b, af_die_id id)
 	return AF_DIE_NONE;
 }
 
-static af_die_id pointee(struct af_builder *b, af_die_id id)
+af_die_id af_die_pointee(struct af_builder *b, af_die_id id)
 {
 	struct af_die die;
 	if (!af_die_at(b->info, id, &die) || die.abbrev->tag != DW_TAG_pointer_type)
@@ -60,16 +52,15 @@ static af_die_id pointee(struct af_builder *b, af_die_id id)
 	return af_types_target(b, &die);
 }
 
-/* X of GenFuture<X>; any other type is itself. */
-static af_die_id unwrap_gen_future(struct af_builder *b, af_die_id id, bool *wrapped)
+af_die_id af_die_unwrap_gen_future(struct af_builder *b, af_die_id id, bool *wrapped)
 {
-	*wrapped = !strncmp(type_name(b, id), "GenFuture<", 10);
-	return *wrapped ? first_member(b, id) : id;
+	*wrapped = !strncmp(af_die_name(b, id), "GenFuture<", 10);
+	return *wrapped ? af_die_first_member(b, id) : id;
 }
 
 static bool returns_poll(struct af_builder *b, const struct af_function *f)
 {
-	return f->result == AF_DIE_NONE || !strncmp(type_name(b, f->result), "Poll<", 5);
+	return f->result == AF_DIE_NONE || !strncmp(af_die_name(b, f->result), "Poll<", 5);
 }
 
 /* Whether the symbol, where it tells, is that of a Future implementation. */
@@ -78,36 +69,36 @@ static bool symbol_allows(const char *symbol)
 	return !symbol || strstr(symbol, "Future");
 }
 
-static bool match_poll(struct af_builder *b, const struct af_function *f, struct match *match)
+bool af_polls_match(struct af_builder *b, const struct af_function *f, struct af_match *match)
 {
 	bool wrapped;
 	af_die_id self = f->params[0];
 
-	if (!f->name || !f->n_params || strncmp(type_name(b, self), "Pin<&mut ", 9) ||
+	if (!f->name || !f->n_params || strncmp(af_die_name(b, self), "Pin<&mut ", 9) ||
 	    !returns_poll(b, f))
 		return false;
-	self = pointee(b, first_member(b, self));
+	self = af_die_pointee(b, af_die_first_member(b, self));
 	if (self == AF_DIE_NONE)
 		return false;
 	if (f->name[0] == '{') {
 		match->kind = AFM_P_ASYNC_BODY;
 		match->future = self;
 		match->coroutine = true;
-		return af_name_is_coroutine(type_name(b, self));
+		return af_name_is_coroutine(af_die_name(b, self));
 	}
 	if (strcmp(f->name, "poll") && strncmp(f->name, "poll<", 5))
 		return false;
-	const char *context = type_name(b, pointee(b, f->params[1]));
+	const char *context = af_die_name(b, af_die_pointee(b, f->params[1]));
 	if (f->n_params < 2 || strncmp(context, "Context", 7) ||
 	    (context[7] && context[7] != '<') || !symbol_allows(f->symbol))
 		return false;
-	match->future = unwrap_gen_future(b, self, &wrapped);
-	match->coroutine = wrapped && af_name_is_coroutine(type_name(b, match->future));
+	match->future = af_die_unwrap_gen_future(b, self, &wrapped);
+	match->coroutine = wrapped && af_name_is_coroutine(af_die_name(b, match->future));
 	match->kind = match->coroutine ? AFM_P_GENERATOR : AFM_P_HAND;
 	return match->future != AF_DIE_NONE;
 }
 
-static bool match_root(struct af_builder *b, const struct af_function *f, struct match *match)
+bool af_polls_match_root(struct af_builder *b, const struct af_function *f, struct af_match *match)
 {
 	struct af_text path = {0};
 	bool wrapped;
@@ -125,8 +116,8 @@ static bool match_root(struct af_builder *b, const struct af_function *f, struct
 	if (!match->executor)
 		return false;
 	match->kind = AFM_P_TASK_ROOT;
-	match->future = unwrap_gen_future(b, af_function_template(b, f, 0), &wrapped);
-	match->coroutine = af_name_is_coroutine(type_name(b, match->future));
+	match->future = af_die_unwrap_gen_future(b, af_function_template(b, f, 0), &wrapped);
+	match->coroutine = af_name_is_coroutine(af_die_name(b, match->future));
 	return match->future != AF_DIE_NONE;
 }
 
@@ -198,7 +189,7 @@ static enum afm_register self_register(const struct af_function *f, const struct
 	return AFM_R_UNKNOWN;
 }
 
-static void add_root(struct af_builder *b, struct afm_poll *poll, const struct match *match,
+static void add_root(struct af_builder *b, struct afm_poll *poll, const struct af_match *match,
 		     const char *name, uint32_t type, uint32_t future)
 {
 	struct afm_root *root = builder_push(b, roots);
@@ -219,8 +210,8 @@ static void add_root(struct af_builder *b, struct afm_poll *poll, const struct m
 	poll->root = (uint32_t)b->roots.count - 1;
 }
 
-static void add_poll(struct af_builder *b, const struct af_function *f, const struct match *match,
-		     uint64_t address, uint64_t size)
+static void add_poll(struct af_builder *b, const struct af_function *f,
+		     const struct af_match *match, uint64_t address, uint64_t size)
 {
 	uint32_t type = af_types_intern(b, match->future), future = AFM_NONE;
 	struct af_text shown = {0};
@@ -264,7 +255,7 @@ static void add_poll(struct af_builder *b, const struct af_function *f, const st
 
 /* The abstract instance of a poll that was inlined somewhere. */
 static void add_inlined(struct af_builder *b, const struct af_function *f,
-			const struct match *match)
+			const struct af_match *match)
 {
 	uint32_t type = af_types_intern(b, match->future);
 	if (type == AFM_NONE)
@@ -278,22 +269,47 @@ static void add_inlined(struct af_builder *b, const struct af_function *f,
 		af_name_place(b, af_function_home(f), &entry->file, &entry->line);
 }
 
+/* As the index pass does for functions that have their name with them. */
+static bool is_block_on(struct af_builder *b, const struct af_function *f)
+{
+	const struct af_die *home = af_function_home(f);
+	const struct af_index *index = &b->indexes[home->unit->file->number];
+
+	if (!f->name)
+		return false;
+	if (!strncmp(f->name, "block_on", 8))
+		return true;
+	if (strncmp(f->name, "{closure", 8))
+		return false;
+	uint32_t space = af_index_namespace(index, home->offset);
+	return space != UINT32_MAX && !strncmp(index->namespaces.items[space].name, "block_on", 8);
+}
+
 static void collect_one(struct af_builder *b, const struct af_index *index,
 			const struct af_found *found)
 {
-	const uint32_t wanted = AF_FOUND_BODY | AF_FOUND_POLL | AF_FOUND_RUN | AF_FOUND_UNNAMED;
+	const uint32_t wanted =
+		AF_FOUND_BODY | AF_FOUND_POLL | AF_FOUND_RUN | AF_FOUND_UNNAMED | AF_FOUND_BLOCK_ON;
 	struct af_function f;
-	struct match match = {0};
+	struct af_match match = {0};
 	uint64_t address, size;
 
 	if (!(found->what & wanted))
 		return;
 	if (!(found->what & AF_FOUND_CONCRETE) && !af_index_inlined(index, found->offset))
 		return;
-	if (!af_function_read(b, (uint64_t)index->file->number << 32 | found->offset, &f))
+	af_die_id id = (uint64_t)index->file->number << 32 | found->offset;
+	if (!af_function_read(b, id, &f))
 		return;
-	bool root = match_root(b, &f, &match);
-	if (!root && !match_poll(b, &f, &match))
+	if ((found->what & AF_FOUND_CONCRETE) &&
+	    ((found->what & AF_FOUND_BLOCK_ON) || is_block_on(b, &f))) {
+		af_die_id *kept = builder_push(b, block_ons);
+		if (kept)
+			*kept = id;
+		return;
+	}
+	bool root = af_polls_match_root(b, &f, &match);
+	if (!root && !af_polls_match(b, &f, &match))
 		return;
 	if (found->what & AF_FOUND_CONCRETE) {
 		if (af_die_entry(&f.dies[0], &address, &size) && address > 1)

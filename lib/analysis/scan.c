@@ -28,6 +28,8 @@ struct scanner {
 	const uint8_t *data; /* of .debug_info */
 	uint32_t body;	     /* of a coroutine: the subprogram that is being walked, or 0 */
 	uint32_t body_depth;
+	uint32_t function; /* concrete, not named like a poll: the one being walked, or 0 */
+	uint32_t function_depth;
 	VECTOR(struct open_namespace) open;
 };
 
@@ -169,6 +171,17 @@ static const char *name_of(struct scanner *s, const struct af_abbrev *abbrev,
 	return af_value_string(s->unit, &value);
 }
 
+/* A closure's namespace is the function that it is in. */
+static bool in_block_on(const struct scanner *s, const char *name)
+{
+	size_t n = s->open.count;
+
+	if (!n || strncmp(name, "{closure", 8))
+		return false;
+	const char *space = s->index->namespaces.items[s->open.items[n - 1].index].name;
+	return !strncmp(space, "block_on", 8);
+}
+
 static bool at_subprogram(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
 			  uint32_t depth, struct af_bytes *b)
 {
@@ -190,9 +203,18 @@ static bool at_subprogram(struct scanner *s, const struct af_abbrev *abbrev, uin
 	if (!what)
 		return true;
 	const char *name = name_of(s, abbrev, &own);
+	bool walked = (what & AF_FOUND_CONCRETE) && abbrev->children;
+	if (walked) {
+		s->function = offset;
+		s->function_depth = depth;
+	}
 	if (!name)
 		return !abbrev->has_origin || add_found(s, offset, what | AF_FOUND_UNNAMED);
 	uint32_t class = function_class(name);
+	if (walked && (class & AF_FOUND_ASYNC))
+		s->function = 0;
+	if (!class && walked && in_block_on(s, name))
+		class = AF_FOUND_BLOCK_ON;
 	if ((class & AF_FOUND_BODY) && abbrev->children) {
 		s->body = offset;
 		s->body_depth = depth;
@@ -253,18 +275,57 @@ static bool at_local(struct scanner *s, const struct af_abbrev *abbrev, uint32_t
 	return true;
 }
 
-static void at_inlined(struct scanner *s, const struct af_abbrev *abbrev, struct af_bytes *b)
+/* Whether the abstract subprogram at `offset` is named like a poll. */
+static bool is_poll_like(struct scanner *s, uint32_t offset)
+{
+	af_die_id id = (uint64_t)s->index->file->number << 32 | offset;
+	struct af_die die;
+
+	for (int i = 0; i < 3 && af_die_at(s->index->file->info, id, &die); i++) {
+		const char *name = af_die_string(&die, DW_AT_name);
+		if (name)
+			return function_class(name) & (AF_FOUND_BODY | AF_FOUND_POLL);
+		id = af_die_reference(&die, DW_AT_specification);
+	}
+	return false;
+}
+
+static bool at_inlined(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+		       struct af_bytes *b)
 {
 	struct af_value value;
+	bool ok = true;
 
 	if (abbrev->name.attribute != UINT32_MAX) {
 		value_at(s, abbrev, &abbrev->name, b, &value);
 		af_die_id id = af_value_reference(s->unit, &value);
-		uint32_t offset = (uint32_t)id;
-		if (id != AF_DIE_NONE && id >> 32 == s->index->file->number)
-			s->index->inlined[offset >> 5] |= (uint8_t)(1u << (offset >> 2 & 7));
+		uint32_t origin = (uint32_t)id;
+		if (id != AF_DIE_NONE && id >> 32 == s->index->file->number) {
+			uint8_t *seen = &s->index->inlined[origin >> 5];
+			uint8_t *poll = &s->index->poll_like[origin >> 5];
+			uint8_t bit = (uint8_t)(1u << (origin >> 2 & 7));
+			if (!(*seen & bit) && is_poll_like(s, origin))
+				*poll |= bit;
+			*seen |= bit;
+			if (s->function && (*poll & bit)) {
+				struct af_inlined *found = vector_push(&s->index->polls_inlined);
+				ok = found != NULL;
+				if (found)
+					*found = (struct af_inlined){offset, s->function};
+			}
+		}
 	}
 	skip_attributes(s->unit, abbrev, b);
+	return ok;
+}
+
+/* The children of a DIE at `depth` have ended. */
+static inline void leave(struct scanner *s, uint32_t depth)
+{
+	if (depth <= s->body_depth)
+		s->body = 0;
+	if (depth <= s->function_depth)
+		s->function = 0;
 }
 
 static bool open_namespace(struct scanner *s, const struct af_abbrev *abbrev, uint32_t depth,
@@ -304,13 +365,13 @@ static bool scan_unit(struct scanner *s, struct af_unit *unit)
 	bool ok = true;
 
 	s->unit = unit;
-	s->body = 0;
+	s->body = s->function = 0;
 	while (ok && b.pos < b.end) {
 		uint32_t offset = (uint32_t)(b.pos - s->data);
 		uint64_t code = *b.pos < 0x80 ? *b.pos++ : af_bytes_uleb(&b);
 		if (!code) {
-			if (depth && --depth <= s->body_depth)
-				s->body = 0;
+			if (depth)
+				leave(s, --depth);
 			if (depth && depth < inner) {
 				close_namespaces(s, depth, (uint32_t)(b.pos - s->data));
 				inner = s->open.count ? s->open.items[s->open.count - 1].depth : 1;
@@ -344,7 +405,7 @@ static bool scan_unit(struct scanner *s, struct af_unit *unit)
 				skip_attributes(unit, abbrev, &b);
 			break;
 		case AF_ROLE_INLINED:
-			at_inlined(s, abbrev, &b);
+			ok = at_inlined(s, abbrev, offset, &b);
 			break;
 		default:
 			skip_attributes(unit, abbrev, &b);
@@ -367,7 +428,8 @@ struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *pr
 	memset(index, 0, sizeof(*index));
 	index->file = file;
 	index->inlined = calloc(1, info->size / 32 + 1);
-	ok = index->inlined != NULL;
+	index->poll_like = calloc(1, info->size / 32 + 1);
+	ok = index->inlined && index->poll_like;
 	for (size_t i = 0; ok && i < file->units.count; i++) {
 		struct af_unit *unit = &file->units.items[i];
 		if (!unit->rust)
@@ -392,7 +454,9 @@ void af_index_deinit(struct af_index *index)
 	vector_deinit(&index->types);
 	vector_deinit(&index->vtables);
 	vector_deinit(&index->awaitees);
+	vector_deinit(&index->polls_inlined);
 	free(index->inlined);
+	free(index->poll_like);
 	memset(index, 0, sizeof(*index));
 }
 

@@ -21,7 +21,7 @@ enum af_found_flags {
 	AF_FOUND_BODY = 4,	/* `{...}`: perhaps the body of a coroutine */
 	AF_FOUND_POLL = 8,	/* poll, poll<...> */
 	AF_FOUND_RUN = 16,	/* run, run<...>: perhaps async-task's */
-	AF_FOUND_BLOCK_ON = 32, /* block_on... */
+	AF_FOUND_BLOCK_ON = 32, /* block_on..., or a closure in one: drivers.c */
 	AF_FOUND_UNNAMED = 64,	/* its name stands at its origin */
 	AF_FOUND_ASYNC = 128,	/* `{async_...}`: surely a coroutine's body */
 };
@@ -42,6 +42,12 @@ struct af_awaitee {
 	uint32_t body; /* offset of the subprogram */
 };
 
+/* An inlined instance of what is named like a poll. */
+struct af_inlined {
+	uint32_t offset;
+	uint32_t function; /* offset of the concrete subprogram */
+};
+
 /* What one file's .debug_info holds. */
 struct af_index {
 	struct af_file *file;
@@ -50,7 +56,9 @@ struct af_index {
 	VECTOR(struct af_found) types;
 	VECTOR(uint32_t) vtables; /* offsets of `<X as ..Future>::{vtable}` variables */
 	VECTOR(struct af_awaitee) awaitees;
-	uint8_t *inlined; /* bit (offset / 4): an inlined instance has this origin */
+	VECTOR(struct af_inlined) polls_inlined;
+	uint8_t *inlined;   /* bit (offset / 4): an inlined instance has this origin */
+	uint8_t *poll_like; /* and that is named like a poll */
 	uint64_t n_dies;
 	uint64_t n_broken; /* units that could not be read to their end */
 };

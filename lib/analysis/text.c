@@ -108,6 +108,17 @@ uint32_t af_strings_add(struct af_strings *s, const char *string)
 	return offset;
 }
 
+uint32_t af_strings_find(const struct af_strings *s, const char *string)
+{
+	if (!s->n_slots)
+		return 0;
+	size_t at = hash_string(string, strlen(string)) & (s->n_slots - 1);
+	for (; s->slots[at]; at = (at + 1) & (s->n_slots - 1))
+		if (!strcmp(s->data + s->slots[at], string))
+			return s->slots[at];
+	return 0;
+}
+
 void af_strings_deinit(struct af_strings *s)
 {
 	free(s->data);

@@ -35,6 +35,8 @@ struct af_strings {
 
 /* The offset of `string` in the table, 0 for NULL or on failure. */
 uint32_t af_strings_add(struct af_strings *strings, const char *string);
+/* The same without adding: 0 where it is not in the table. */
+uint32_t af_strings_find(const struct af_strings *strings, const char *string);
 static inline const char *af_strings_get(const struct af_strings *strings, uint32_t offset)
 {
 	return strings->data ? strings->data + offset : "";

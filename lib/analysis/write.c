@@ -72,7 +72,8 @@ struct af_error *af_builder_write(struct af_builder *b, const char *path, void *
 #define PART(what) {&header.what, b->what.items, b->what.count, sizeof(*b->what.items)}
 		PART(types), PART(fields), PART(variants), PART(futures), PART(polls),
 		PART(poll_futures), PART(future_polls), PART(roots), PART(sites), PART(fixups),
-		PART(code), PART(steps), PART(step_cases), PART(step_ways), PART(vtables), PART(drivers), PART(layouts),
+		PART(code), PART(steps), PART(step_cases), PART(step_ways), PART(vtables), PART(drivers),
+		PART(places), PART(layouts),
 #undef PART
 	};
 	/* clang-format on */
@@ -120,6 +121,8 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->step_ways);
 	vector_deinit(&b->vtables);
 	vector_deinit(&b->drivers);
+	vector_deinit(&b->places);
+	vector_deinit(&b->block_ons);
 	vector_deinit(&b->layouts);
 	vector_deinit(&b->type_dies);
 	vector_deinit(&b->awaits);

@@ -73,6 +73,7 @@ static bool tables_ok(const struct afm_header *h)
 	       table_ok(h, &h->step_ways, sizeof(struct afm_step_way)) &&
 	       table_ok(h, &h->vtables, sizeof(struct afm_vtable)) &&
 	       table_ok(h, &h->drivers, sizeof(struct afm_driver)) &&
+	       table_ok(h, &h->places, sizeof(struct afm_place)) &&
 	       table_ok(h, &h->layouts, sizeof(struct afm_layout));
 }
 
@@ -199,8 +200,17 @@ static bool rest_ok(const struct checker *c)
 			return false;
 		last = e->address;
 	}
-	FOR_EACH (c, drivers, struct afm_driver)
-		if (!string_ok(c, e->name) || e->future >= h->futures.count)
+	last = 0;
+	FOR_EACH (c, drivers, struct afm_driver) {
+		if (e->address < last || !string_ok(c, e->name) || !string_ok(c, e->file) ||
+		    e->future >= h->futures.count ||
+		    !range_ok(e->first_place, e->n_places, h->places.count))
+			return false;
+		last = e->address;
+	}
+	FOR_EACH (c, places, struct afm_place)
+		if (e->driver >= h->drivers.count || e->start >= e->end ||
+		    (e->base > AFM_B_REGISTER_MAX && e->base != AFM_B_CFA))
 			return false;
 	FOR_EACH (c, layouts, struct afm_layout) {
 		if (!string_ok(c, e->name) ||

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 2
+#define AFM_VERSION 3
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -247,17 +247,48 @@ struct afm_vtable {
 	uint32_t step;		/* index in `steps` of X, or AFM_NONE */
 };
 
-/* A function that drives a future on its own stack (block_on). */
+/*
+ * A driver: a function that polls a future but is no poll itself, and so holds that future, or
+ * a pointer to it, in its own frame. block_on of every runtime; not task roots (see afm_root).
+ * One entry per function and future, ordered by address. The future has no task; from a stack
+ * it is found so: for the frame's pc (of a frame that has called another one: its return
+ * address - 1) take a place whose range holds it, and
+ *
+ *	value = register `base` in that frame (or its CFA) + offset
+ *	AFM_PL_POINTER:	future = *(pointer *)value + then
+ *	else:		future = value
+ *
+ * Registers are those of the frame itself, as an unwinder restores them: callee-saved ones and
+ * the stack pointer. Where several frames of a stack give one address, or one inside another
+ * frame's future or a task, it is the same future: count the outermost. The future lies there
+ * from its first poll to its end; a coroutine's state says whether it still is one.
+ */
 struct afm_driver {
-	uint64_t address;
-	uint32_t size;
-	uint32_t name;		/* string */
+	uint64_t address;	/* entry of the function */
+	uint32_t size;		/* bytes of the range that holds the entry */
+	uint32_t name;		/* string: how people write the function, with its generics */
+	uint32_t file, line;	/* of its definition; 0 line if unknown */
 	uint32_t future;	/* index in `futures` */
-	uint32_t base;		/* enum afm_frame_base: what `offset` counts from */
-	int64_t offset;		/* of the future (or of the pointer to it) in the frame */
-	uint32_t flags;
+	uint32_t first_place, n_places; /* in `places`, by start */
 	uint32_t reserved;
 };
+
+/* What a place's offset counts from: a DWARF register number of the object's machine (x86-64: 3
+   rbx, 6 rbp, 7 rsp, 12 to 15 r12 to r15), or the frame's CFA. */
+enum afm_frame_base {
+	AFM_B_REGISTER_MAX = 31,
+	AFM_B_CFA = 256,
+};
+
+/* Where in a driver's frame the future is while the pc is in [start, end). */
+struct afm_place {
+	uint64_t start, end;
+	int64_t offset, then;
+	uint16_t base;		/* enum afm_frame_base */
+	uint16_t flags;		/* AFM_PL_* */
+	uint32_t driver;	/* index in `drivers` */
+};
+#define AFM_PL_POINTER 1u	/* at base + offset lies a pointer to the future (- then) */
 
 /* One number that later stations need, by name: "tokio.Header.vtable" = 16.
    Sorted by name (byte order), so that a look-up is a binary search. */
@@ -291,7 +322,8 @@ struct afm_header {
 	struct afm_table code;		/* bytes */
 	struct afm_table steps, step_cases, step_ways;
 	struct afm_table vtables;	/* sorted by address */
-	struct afm_table drivers;
+	struct afm_table drivers;	/* sorted by address */
+	struct afm_table places;	/* of drivers, one driver's after another's */
 	struct afm_table layouts;
 };
 /* clang-format on */
@@ -312,6 +344,7 @@ _Static_assert(sizeof(struct afm_site) == 48, "afm_site");
 _Static_assert(sizeof(struct afm_fixup) == 16, "afm_fixup");
 _Static_assert(sizeof(struct afm_vtable) == 16, "afm_vtable");
 _Static_assert(sizeof(struct afm_driver) == 40, "afm_driver");
+_Static_assert(sizeof(struct afm_place) == 40, "afm_place");
 _Static_assert(sizeof(struct afm_layout) == 16, "afm_layout");
 
 /* A map in memory. `base` is the header; the accessors below need nothing else. */
@@ -368,6 +401,7 @@ AF_TABLE_ACCESSOR(step_cases, struct afm_step_case)
 AF_TABLE_ACCESSOR(step_ways, struct afm_step_way)
 AF_TABLE_ACCESSOR(vtables, struct afm_vtable)
 AF_TABLE_ACCESSOR(drivers, struct afm_driver)
+AF_TABLE_ACCESSOR(places, struct afm_place)
 AF_TABLE_ACCESSOR(layouts, struct afm_layout)
 #undef AF_TABLE_ACCESSOR
 
@@ -380,6 +414,9 @@ static inline const char *af_futuremap_string(const struct af_futuremap *m, uint
 bool af_futuremap_layout(const struct af_futuremap *map, const char *name, uint64_t *value);
 /* The vtable at link-time `address`, or NULL. */
 const struct afm_vtable *af_futuremap_vtable(const struct af_futuremap *map, uint64_t address);
+/* The next place at or behind index `from` in `places` that holds at link-time `pc`, or AFM_NONE:
+   begin with 0, go on with the last one + 1. */
+uint32_t af_futuremap_place(const struct af_futuremap *map, uint64_t pc, uint32_t from);
 
 /*
  * The cache: one file per object, NAME.afmap, where NAME is the build-id in hex (or

@@ -42,3 +42,13 @@ const struct afm_vtable *af_futuremap_vtable(const struct af_futuremap *map, uin
 	}
 	return NULL;
 }
+
+uint32_t af_futuremap_place(const struct af_futuremap *map, uint64_t pc, uint32_t from)
+{
+	for (uint32_t i = from; i < map->header->places.count; i++) {
+		const struct afm_place *place = af_futuremap_places(map, i);
+		if (pc >= place->start && pc < place->end)
+			return i;
+	}
+	return AFM_NONE;
+}

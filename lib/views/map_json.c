@@ -243,6 +243,38 @@ static void put_poll(const struct af_futuremap *map, const struct afm_poll *poll
 	fputc('}', out);
 }
 
+static void put_place_in_frame(const struct afm_place *place, FILE *out)
+{
+	fprintf(out, "{\"start\": \"0x%" PRIx64 "\", \"end\": \"0x%" PRIx64 "\", \"base\": ",
+		place->start, place->end);
+	if (place->base == AFM_B_CFA)
+		fputs("\"cfa\"", out);
+	else
+		fprintf(out, "%u", place->base);
+	fprintf(out, ", \"offset\": %" PRId64 ", \"pointer\": ", place->offset);
+	if (place->flags & AFM_PL_POINTER)
+		fprintf(out, "true, \"then\": %" PRId64 "}", place->then);
+	else
+		fputs("false}", out);
+}
+
+static void put_driver(const struct af_futuremap *map, const struct afm_driver *driver, FILE *out)
+{
+	fprintf(out, "    {\"address\": \"0x%" PRIx64 "\", \"size\": %" PRIu32 ", \"name\": ",
+		driver->address, driver->size);
+	put_string(map, driver->name, out);
+	fputs(", ", out);
+	put_place(map, driver->file, driver->line, out);
+	fputs(", \"future\": ", out);
+	put_string(map, af_futuremap_futures(map, driver->future)->name, out);
+	fputs(", \"places\": [", out);
+	for (uint32_t i = 0; i < driver->n_places; i++) {
+		fputs(i ? ",\n      " : "\n      ", out);
+		put_place_in_frame(af_futuremap_places(map, driver->first_place + i), out);
+	}
+	fputs("]}", out);
+}
+
 static void put_head(const struct af_futuremap *map, FILE *out)
 {
 	const struct afm_header *h = map->header;
@@ -302,6 +334,16 @@ void af_map_print_json(const struct af_futuremap *map, const struct af_filter *f
 			vtable->address);
 		put_type(map, vtable->type, out);
 		fputc('}', out);
+	}
+	fputs("\n  ],\n  \"drivers\": [", out);
+	comma = "\n";
+	for (uint32_t i = 0; i < h->drivers.count; i++) {
+		const struct afm_driver *driver = af_futuremap_drivers(map, i);
+		if (!af_map_wants_future(map, filter, af_futuremap_futures(map, driver->future)))
+			continue;
+		fputs(comma, out);
+		put_driver(map, driver, out);
+		comma = ",\n";
 	}
 	fputs("\n  ],\n  \"layouts\": {", out);
 	for (uint32_t i = 0; i < h->layouts.count; i++) {

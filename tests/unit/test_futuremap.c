@@ -17,7 +17,7 @@
 
 #include "futuremap/futuremap.h"
 
-/* A map with one future, one poll, one site, two layouts. */
+/* A map with one future, one poll, one site, one driver, two layouts. */
 struct small_map {
 	struct afm_header header;
 	char strings[64];
@@ -36,6 +36,8 @@ struct small_map {
 	struct afm_step_case step_case;
 	struct afm_step_way way;
 	struct afm_vtable vtable;
+	struct afm_driver driver;
+	struct afm_place places[2];
 	struct afm_layout layouts[2];
 };
 
@@ -76,7 +78,8 @@ static void make(struct small_map *m)
 	TABLE(step_cases, step_case, 1);
 	TABLE(step_ways, way, 1);
 	TABLE(vtables, vtable, 1);
-	TABLE(drivers, vtable, 0);
+	TABLE(drivers, driver, 1);
+	TABLE(places, places, 2);
 	TABLE(layouts, layouts, 2);
 	m->type = (struct afm_type){.name = 1,
 				    .kind = AFM_T_STRUCT,
@@ -94,6 +97,9 @@ static void make(struct small_map *m)
 	m->vtable = (struct afm_vtable){.address = 0x2000, .step = AFM_NONE};
 	m->step = (struct afm_step){.n_cases = 1};
 	m->step_case = (struct afm_step_case){.n_ways = 1};
+	m->driver = (struct afm_driver){.address = 0x3000, .size = 64, .name = 1, .n_places = 2};
+	m->places[0] = (struct afm_place){.start = 0x3000, .end = 0x3010, .base = 7};
+	m->places[1] = (struct afm_place){.start = 0x3008, .end = 0x3020, .base = AFM_B_CFA};
 	m->layouts[0] = (struct afm_layout){.name = 11, .value = 1};
 	m->layouts[1] = (struct afm_layout){.name = 18, .value = 2};
 	seal(m);
@@ -118,6 +124,11 @@ static void finds_by_name_and_address(void **state)
 	assert_false(af_futuremap_layout(&map, "c.size", &value));
 	assert_non_null(af_futuremap_vtable(&map, 0x2000));
 	assert_null(af_futuremap_vtable(&map, 0x2001));
+	assert_int_equal(af_futuremap_place(&map, 0x2fff, 0), AFM_NONE);
+	assert_int_equal(af_futuremap_place(&map, 0x3008, 0), 0);
+	assert_int_equal(af_futuremap_place(&map, 0x3008, 1), 1);
+	assert_int_equal(af_futuremap_place(&map, 0x3008, 2), AFM_NONE);
+	assert_int_equal(af_futuremap_place(&map, 0x3020, 0), AFM_NONE);
 }
 
 static void refuses_any_flipped_bit(void **state)
@@ -185,6 +196,11 @@ static void refuses_wild_indices(void **state)
 		&m.way.via,
 		&m.way.next,
 		&m.vtable.step,
+		&m.driver.name,
+		&m.driver.future,
+		&m.driver.first_place,
+		&m.driver.n_places,
+		&m.places[1].driver,
 	};
 
 	for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
