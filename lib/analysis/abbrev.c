@@ -28,12 +28,13 @@ static enum af_role role_of(unsigned int tag)
 }
 
 /* Notes what the index pass wants of an attribute, and where it is. */
-static void note(struct af_abbrev *abbrev, unsigned int name, struct af_place place)
+static void note(struct af_abbrev *abbrev, const struct af_attribute *attribute,
+		 struct af_place place)
 {
-	switch (name) {
+	switch (attribute->name) {
 	case DW_AT_name:
-		if (abbrev->role != AF_ROLE_INLINED)
-			abbrev->name = place;
+		abbrev->name = place;
+		abbrev->plain_name = attribute->form == DW_FORM_strp && !place.steps;
 		break;
 	case DW_AT_low_pc:
 		abbrev->low_pc = place;
@@ -44,13 +45,47 @@ static void note(struct af_abbrev *abbrev, unsigned int name, struct af_place pl
 	case DW_AT_inline:
 		abbrev->has_inline = true;
 		break;
-	case DW_AT_abstract_origin:
-		if (abbrev->role == AF_ROLE_INLINED)
-			abbrev->name = place;
-		/* fall through */
 	case DW_AT_specification:
-		abbrev->has_origin = true;
+		if (abbrev->origin.attribute != UINT32_MAX)
+			break;
+		/* fall through */
+	case DW_AT_abstract_origin:
+		abbrev->origin = place;
+		abbrev->plain_origin = attribute->form == DW_FORM_ref4 && !place.steps;
 	}
+}
+
+/* Takes up one attribute. False when memory is short. */
+static bool add_attribute(struct af_abbrevs *table, struct af_attribute *attribute,
+			  int64_t constant)
+{
+	if (attribute->form == DW_FORM_implicit_const) {
+		int64_t *kept = vector_push(&table->constants);
+		if (!kept)
+			return false;
+		*kept = constant;
+		/* More than can be counted: their values are lost, as of an unknown index. */
+		size_t index = table->constants.count - 1;
+		attribute->constant = index < UINT16_MAX ? (uint16_t)index : UINT16_MAX;
+	}
+	struct af_attribute *kept = vector_push(&table->attributes);
+	if (kept)
+		*kept = *attribute;
+	return kept != NULL;
+}
+
+/* Ends a step of the skip program. False when memory is short. */
+static bool add_step(struct af_abbrevs *table, struct af_abbrev *abbrev, uint32_t steps,
+		     struct af_skip step)
+{
+	if (!steps) {
+		abbrev->skip = step;
+		return true;
+	}
+	struct af_skip *kept = vector_push(&table->skips);
+	if (kept)
+		*kept = step;
+	return kept != NULL;
 }
 
 /* Reads the attribute list of one abbreviation and compiles its skip program. */
@@ -58,56 +93,75 @@ static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbr
 					struct af_bytes *bytes)
 {
 	uint32_t fixed = 0, steps = 0;
-	struct af_skip *skip;
 
 	abbrev->first_attribute = (uint32_t)table->attributes.count;
-	abbrev->first_skip = (uint32_t)table->skips.count;
-	abbrev->name.attribute = abbrev->low_pc.attribute = UINT32_MAX;
+	abbrev->more_skips = (uint32_t)table->skips.count;
+	abbrev->name.attribute = abbrev->low_pc.attribute = abbrev->origin.attribute = UINT32_MAX;
 	for (;;) {
 		uint64_t name = af_bytes_uleb(bytes), form = af_bytes_uleb(bytes);
 		int64_t constant = form == DW_FORM_implicit_const ? af_bytes_sleb(bytes) : 0;
 		if ((!name && !form) || bytes->failed)
 			break;
-		struct af_attribute *attribute = vector_push(&table->attributes);
-		if (!attribute)
-			return af_error_create("out of memory");
-		attribute->name = name > UINT16_MAX ? 0 : (uint16_t)name;
-		attribute->form = form > UINT16_MAX ? 0 : (uint16_t)form;
-		attribute->constant = constant;
-		abbrev->n_attributes++;
-
-		int size = af_form_size(attribute->form, table->address_size, table->offset_size,
+		struct af_attribute attribute = {
+			.name = name > UINT16_MAX ? 0 : (uint16_t)name,
+			.form = form > UINT16_MAX ? 0 : (uint16_t)form,
+		};
+		int size = af_form_size(attribute.form, table->address_size, table->offset_size,
 					table->version);
-		attribute->size = size;
-		note(abbrev, attribute->name,
+		attribute.size = (int16_t)size;
+		if (!add_attribute(table, &attribute, constant))
+			return af_error_create("out of memory");
+		abbrev->n_attributes++;
+		note(abbrev, &attribute,
 		     (struct af_place){(uint32_t)table->attributes.count - 1, (uint16_t)steps,
 				       (uint16_t)fixed});
 		if (size >= 0 && fixed + (uint32_t)size <= UINT16_MAX) {
 			fixed += (uint32_t)size;
 			continue;
 		}
-		skip = vector_push(&table->skips);
-		if (!skip)
+		/* So many bytes that they do not fit: no compiler's; not read on. */
+		enum af_skip_kind kind =
+			size >= 0 ? AF_SKIP_UNKNOWN : af_form_skip_kind(attribute.form);
+		if (!add_step(table, abbrev, steps,
+			      (struct af_skip){(uint16_t)fixed, (uint8_t)kind}))
 			return af_error_create("out of memory");
-		*skip = (struct af_skip){(uint16_t)fixed, attribute->form};
-		/* Form 0 ends the program; an unknown form must fail instead. */
-		if (!skip->form)
-			skip->form = UINT16_MAX;
 		fixed = 0;
 		if (++steps > UINT16_MAX)
 			return af_error_create("an abbreviation with too many attributes");
 	}
-	skip = vector_push(&table->skips);
-	if (!skip)
+	if (!add_step(table, abbrev, steps, (struct af_skip){(uint16_t)fixed, AF_SKIP_NONE}))
 		return af_error_create("out of memory");
-	*skip = (struct af_skip){(uint16_t)fixed, 0};
 	return NULL;
 }
 
+struct coded {
+	uint64_t code;
+	struct af_abbrev abbrev;
+};
+
 static int compare_codes(const void *a, const void *b)
 {
-	const struct af_abbrev *x = a, *y = b;
+	const struct coded *x = a, *y = b;
 	return x->code < y->code ? -1 : x->code > y->code;
+}
+
+/* Codes with gaps or out of order: sorted, with their abbreviations. */
+static bool sort_codes(struct af_abbrevs *table)
+{
+	size_t n = table->items.count;
+	struct coded *all = reallocarray(NULL, n ? n : 1, sizeof(*all));
+	if (!all)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		all[i] = (struct coded){table->codes.items[i], table->items.items[i]};
+	if (n)
+		qsort(all, n, sizeof(*all), compare_codes);
+	for (size_t i = 0; i < n; i++) {
+		table->codes.items[i] = all[i].code;
+		table->items.items[i] = all[i].abbrev;
+	}
+	free(all);
+	return true;
 }
 
 static struct af_error *read_table(struct af_abbrevs *table, struct af_bytes *bytes)
@@ -120,9 +174,10 @@ static struct af_error *read_table(struct af_abbrevs *table, struct af_bytes *by
 		uint64_t tag = af_bytes_uleb(bytes);
 		bool children = af_bytes_u8(bytes) != 0;
 		struct af_abbrev *abbrev = vector_push(&table->items);
-		if (!abbrev)
+		uint64_t *kept = vector_push(&table->codes);
+		if (!abbrev || !kept)
 			return af_error_create("out of memory");
-		abbrev->code = code;
+		*kept = code;
 		abbrev->tag = tag > UINT16_MAX ? 0 : (uint16_t)tag;
 		abbrev->children = children;
 		abbrev->role = (uint8_t)role_of(abbrev->tag);
@@ -132,8 +187,10 @@ static struct af_error *read_table(struct af_abbrevs *table, struct af_bytes *by
 		if (error)
 			return error;
 	}
-	if (!table->dense)
-		vector_sort(&table->items, compare_codes);
+	if (table->dense)
+		vector_deinit(&table->codes);
+	else if (!sort_codes(table))
+		return af_error_create("out of memory");
 	return NULL;
 }
 
@@ -142,12 +199,12 @@ const struct af_abbrev *af_abbrevs_find_sparse(const struct af_abbrevs *abbrevs,
 	size_t low = 0, high = abbrevs->items.count;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		if (abbrevs->items.items[middle].code < code)
+		if (abbrevs->codes.items[middle] < code)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	if (low == abbrevs->items.count || abbrevs->items.items[low].code != code)
+	if (low == abbrevs->items.count || abbrevs->codes.items[low] != code)
 		return NULL;
 	return &abbrevs->items.items[low];
 }
@@ -157,7 +214,9 @@ void af_abbrevs_destroy(struct af_abbrevs *abbrevs)
 	if (!abbrevs)
 		return;
 	vector_deinit(&abbrevs->items);
+	vector_deinit(&abbrevs->codes);
 	vector_deinit(&abbrevs->attributes);
+	vector_deinit(&abbrevs->constants);
 	vector_deinit(&abbrevs->skips);
 	free(abbrevs);
 }

@@ -41,46 +41,105 @@ int af_form_size(uint64_t form, unsigned int address_size, unsigned int offset_s
 	/* clang-format on */
 }
 
-void af_form_skip(const struct af_unit *unit, struct af_bytes *b, uint64_t form)
+enum af_skip_kind af_form_skip_kind(uint64_t form)
 {
-	int size = af_form_size(form, unit->address_size, unit->offset_size, unit->version);
-	if (size >= 0) {
-		af_bytes_skip(b, (uint64_t)size);
-		return;
-	}
 	/* clang-format off */
 	switch (form) {
 	case DW_FORM_exprloc: case DW_FORM_block:
-		af_bytes_skip(b, af_bytes_uleb(b));
-		break;
+		return AF_SKIP_BLOCK;
 	case DW_FORM_block1:
-		af_bytes_skip(b, af_bytes_u8(b));
-		break;
+		return AF_SKIP_BLOCK1;
 	case DW_FORM_block2:
-		af_bytes_skip(b, af_bytes_u16(b));
-		break;
+		return AF_SKIP_BLOCK2;
 	case DW_FORM_block4:
-		af_bytes_skip(b, af_bytes_u32(b));
-		break;
+		return AF_SKIP_BLOCK4;
 	case DW_FORM_string:
-		af_bytes_string(b);
-		break;
+		return AF_SKIP_STRING;
 	case DW_FORM_sdata: case DW_FORM_udata: case DW_FORM_ref_udata: case DW_FORM_strx:
 	case DW_FORM_addrx: case DW_FORM_loclistx: case DW_FORM_rnglistx:
 	case DW_FORM_GNU_str_index: case DW_FORM_GNU_addr_index:
-		af_bytes_uleb(b);
-		break;
+		return AF_SKIP_LEB;
 	case DW_FORM_indirect:
+		return AF_SKIP_INDIRECT;
+	default:
+		return AF_SKIP_UNKNOWN;
+	}
+	/* clang-format on */
+}
+
+static void skip_value(const struct af_unit *unit, struct af_bytes *b, enum af_skip_kind kind)
+{
+	uint64_t form;
+	switch (kind) {
+	case AF_SKIP_NONE:
+		return;
+	case AF_SKIP_LEB:
+		af_bytes_uleb(b);
+		return;
+	case AF_SKIP_BLOCK:
+		af_bytes_skip(b, af_bytes_uleb(b));
+		return;
+	case AF_SKIP_BLOCK1:
+		af_bytes_skip(b, af_bytes_u8(b));
+		return;
+	case AF_SKIP_BLOCK2:
+		af_bytes_skip(b, af_bytes_u16(b));
+		return;
+	case AF_SKIP_BLOCK4:
+		af_bytes_skip(b, af_bytes_u32(b));
+		return;
+	case AF_SKIP_STRING:
+		af_bytes_string(b);
+		return;
+	case AF_SKIP_INDIRECT:
 		form = af_bytes_uleb(b);
 		if (form == DW_FORM_indirect || form == DW_FORM_implicit_const)
 			af_bytes_fail(b);
 		else
 			af_form_skip(unit, b, form);
-		break;
-	default:
+		return;
+	case AF_SKIP_UNKNOWN:
 		af_bytes_fail(b);
 	}
-	/* clang-format on */
+}
+
+void af_form_skip(const struct af_unit *unit, struct af_bytes *b, uint64_t form)
+{
+	int size = af_form_size(form, unit->address_size, unit->offset_size, unit->version);
+	if (size >= 0)
+		af_bytes_skip(b, (uint64_t)size);
+	else
+		skip_value(unit, b, af_form_skip_kind(form));
+}
+
+const uint8_t *af_skip_steps(const struct af_unit *unit, const struct af_abbrev *abbrev,
+			     const uint8_t *pos, const uint8_t *end)
+{
+	const struct af_skip *step = &unit->abbrevs->skips.items[abbrev->more_skips];
+	unsigned int kind = abbrev->skip.kind;
+
+	for (;; step++) {
+		/* What rustc writes most: a location's block, its length in one byte. */
+		if (kind == AF_SKIP_BLOCK && pos < end && *pos < 0x80) {
+			if (end - pos <= *pos)
+				return NULL;
+			pos += 1 + *pos;
+		} else if (kind == AF_SKIP_LEB && pos < end && *pos < 0x80) {
+			pos++;
+		} else {
+			struct af_bytes b = {pos, end, false};
+			skip_value(unit, &b, kind);
+			if (b.failed)
+				return NULL;
+			pos = b.pos;
+		}
+		if (step->fixed > end - pos)
+			return NULL;
+		pos += step->fixed;
+		kind = step->kind;
+		if (kind == AF_SKIP_NONE)
+			return pos;
+	}
 }
 
 static void read_block(struct af_bytes *b, struct af_value *value, uint64_t size)
@@ -114,7 +173,8 @@ void af_form_read(const struct af_unit *unit, struct af_bytes *b,
 		value->number = 1;
 		return;
 	case DW_FORM_implicit_const:
-		value->number = (uint64_t)attribute->constant;
+		if (attribute->constant < unit->abbrevs->constants.count)
+			value->number = (uint64_t)unit->abbrevs->constants.items[attribute->constant];
 		return;
 	case DW_FORM_exprloc: case DW_FORM_block:
 		read_block(b, value, af_bytes_uleb(b));

@@ -35,10 +35,8 @@ void af_debuginfo_deinit(struct af_debuginfo *info)
 	vector_deinit(&info->files);
 }
 
-struct af_unit *af_file_unit(struct af_file *file, uint64_t offset)
+struct af_unit *af_file_unit_find(const struct af_file *file, uint64_t offset)
 {
-	if (file->last && offset >= file->last->offset && offset < file->last->end)
-		return file->last;
 	size_t low = 0, high = file->units.count;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
@@ -49,8 +47,17 @@ struct af_unit *af_file_unit(struct af_file *file, uint64_t offset)
 	}
 	if (low == file->units.count || file->units.items[low].offset > offset)
 		return NULL;
-	file->last = &file->units.items[low];
-	return file->last;
+	return &file->units.items[low];
+}
+
+struct af_unit *af_file_unit(struct af_file *file, uint64_t offset)
+{
+	if (file->last && offset >= file->last->offset && offset < file->last->end)
+		return file->last;
+	struct af_unit *unit = af_file_unit_find(file, offset);
+	if (unit)
+		file->last = unit;
+	return unit;
 }
 
 /* Where the tables of a unit begin that names no base: behind the section's first header,

@@ -44,13 +44,23 @@ enum af_role {
 
 struct af_attribute {
 	uint16_t name, form; /* DW_AT_*, DW_FORM_* */
-	int32_t size;	     /* bytes of the value, -1 where they must be looked at */
-	int64_t constant;    /* DW_FORM_implicit_const */
+	int16_t size;	     /* bytes of the value, -1 where they must be looked at */
+	uint16_t constant;   /* DW_FORM_implicit_const: index in `constants` */
 };
 
-/* To skip the attributes of a DIE: `fixed` bytes, then one value of form `form` (0 ends). */
+/* Values without a fixed size, by how they are passed over. */
+/* clang-format off */
+enum af_skip_kind {
+	AF_SKIP_NONE, AF_SKIP_LEB, AF_SKIP_BLOCK, AF_SKIP_BLOCK1, AF_SKIP_BLOCK2, AF_SKIP_BLOCK4,
+	AF_SKIP_STRING, AF_SKIP_INDIRECT, AF_SKIP_UNKNOWN,
+};
+/* clang-format on */
+
+/* To skip the attributes of a DIE: `fixed` bytes, then one value of this kind, and so on with
+   the next one until the kind is none. */
 struct af_skip {
-	uint16_t fixed, form;
+	uint16_t fixed;
+	uint8_t kind; /* enum af_skip_kind */
 };
 
 /* Where one attribute lies: behind `steps` skips and `fixed` bytes; `attribute` is its index in
@@ -60,16 +70,20 @@ struct af_place {
 	uint16_t steps, fixed;
 };
 
+/* The first 16 bytes are all that most DIEs ask for in the index pass. */
 struct af_abbrev {
-	uint64_t code;
-	uint16_t tag; /* DW_TAG_*; 0: no such code */
-	uint8_t role; /* enum af_role */
+	struct af_skip skip; /* the first step; the others begin at `more_skips` in `skips` */
+	uint8_t role;	     /* enum af_role */
 	bool children;
-	bool has_ranges, has_inline, has_origin; /* has_origin: or a specification */
-	struct af_place name; /* DW_AT_name; of inlined instances DW_AT_abstract_origin */
+	uint32_t more_skips;
+	uint16_t tag; /* DW_TAG_*; 0: no such code */
+	bool has_ranges, has_inline;
+	bool plain_name;   /* DW_AT_name is a DW_FORM_strp in the first fixed bytes */
+	bool plain_origin; /* the same of an origin that is a DW_FORM_ref4 */
+	struct af_place name;
+	struct af_place origin; /* DW_AT_abstract_origin, or else DW_AT_specification */
 	struct af_place low_pc;
 	uint32_t first_attribute, n_attributes;
-	uint32_t first_skip; /* in `skips`; the program ends with form 0 */
 };
 
 struct af_abbrevs {
@@ -77,7 +91,9 @@ struct af_abbrevs {
 	uint8_t version, address_size, offset_size; /* of the units that it was read for */
 	bool dense;				    /* code n is items[n - 1] */
 	VECTOR(struct af_abbrev) items;		    /* by code */
+	VECTOR(uint64_t) codes;			    /* parallel to items, unless dense */
 	VECTOR(struct af_attribute) attributes;
+	VECTOR(int64_t) constants;
 	VECTOR(struct af_skip) skips;
 };
 
@@ -155,6 +171,8 @@ struct af_file *af_debuginfo_add(struct af_debuginfo *info,
 struct af_error *af_file_read_units(struct af_file *file, bool types) af_must_check;
 /* The unit that holds `offset`, or NULL. */
 struct af_unit *af_file_unit(struct af_file *file, uint64_t offset);
+/* The same for several threads. */
+struct af_unit *af_file_unit_find(const struct af_file *file, uint64_t offset);
 
 /* abbrev.c */
 /* The table of a unit whose version, sizes and file are set; kept by the file. */
@@ -177,6 +195,24 @@ void af_form_read(const struct af_unit *unit, struct af_bytes *bytes,
 /* Bytes of a form of fixed size in this unit's encoding, or -1. */
 int af_form_size(uint64_t form, unsigned int address_size, unsigned int offset_size,
 		 unsigned int version);
+/* How to pass a form without one. */
+enum af_skip_kind af_form_skip_kind(uint64_t form);
+/* What af_attributes_end does from the first value without a fixed size on. */
+const uint8_t *af_skip_steps(const struct af_unit *unit, const struct af_abbrev *abbrev,
+			     const uint8_t *pos, const uint8_t *end);
+/* The end of a DIE's attributes, which begin at `pos`; NULL if they do not end before `end`. */
+static inline const uint8_t *af_attributes_end(const struct af_unit *unit,
+					       const struct af_abbrev *abbrev, const uint8_t *pos,
+					       const uint8_t *end)
+{
+	if (__builtin_expect(abbrev->skip.fixed > end - pos, 0))
+		return NULL;
+	pos += abbrev->skip.fixed;
+	if (abbrev->skip.kind == AF_SKIP_NONE)
+		return pos;
+	return af_skip_steps(unit, abbrev, pos, end);
+}
+
 const char *af_value_string(const struct af_unit *unit, const struct af_value *value);
 bool af_value_address(const struct af_unit *unit, const struct af_value *value, uint64_t *address);
 af_die_id af_value_reference(const struct af_unit *unit, const struct af_value *value);
@@ -185,6 +221,8 @@ bool af_value_constant(const struct af_value *value, uint64_t *constant);
 
 /* die.c: one DIE, and the DIEs below it. */
 bool af_die_at(struct af_debuginfo *info, af_die_id id, struct af_die *die);
+/* The DIE at `offset`, which lies in `unit`. */
+bool af_die_in(struct af_unit *unit, uint32_t offset, struct af_die *die);
 static inline af_die_id af_die_id_of(const struct af_die *die)
 {
 	return (uint64_t)die->unit->file->number << 32 | die->offset;

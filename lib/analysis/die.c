@@ -7,24 +7,28 @@
 
 #include "analysis/debuginfo.h"
 
+bool af_die_in(struct af_unit *unit, uint32_t offset, struct af_die *die)
+{
+	const uint8_t *data = unit->file->sections[AF_SEC_INFO].data;
+
+	*die = (struct af_die){.unit = unit, .offset = offset};
+	if (offset < unit->first_die)
+		return false;
+	struct af_bytes b = af_bytes_make(data + offset, unit->end - offset);
+	uint64_t code = af_bytes_uleb(&b);
+	die->abbrev = code ? af_abbrevs_find(unit->abbrevs, code) : NULL;
+	die->attributes = b.pos;
+	return die->abbrev != NULL;
+}
+
 bool af_die_at(struct af_debuginfo *info, af_die_id id, struct af_die *die)
 {
 	uint32_t number = (uint32_t)(id >> 32), offset = (uint32_t)id;
 	*die = (struct af_die){0};
 	if (id == AF_DIE_NONE || number >= info->files.count)
 		return false;
-	struct af_file *file = info->files.items[number];
-	struct af_unit *unit = af_file_unit(file, offset);
-	if (!unit || offset < unit->first_die)
-		return false;
-	const uint8_t *data = file->sections[AF_SEC_INFO].data;
-	struct af_bytes b = af_bytes_make(data + offset, unit->end - offset);
-	uint64_t code = af_bytes_uleb(&b);
-	die->unit = unit;
-	die->offset = offset;
-	die->abbrev = code ? af_abbrevs_find(unit->abbrevs, code) : NULL;
-	die->attributes = b.pos;
-	return die->abbrev != NULL;
+	struct af_unit *unit = af_file_unit(info->files.items[number], offset);
+	return unit && af_die_in(unit, offset, die);
 }
 
 struct af_bytes af_die_bytes(const struct af_die *die)
@@ -87,18 +91,14 @@ af_die_id af_die_reference(const struct af_die *die, unsigned int name)
 void af_walk_start(struct af_walk *walk, const struct af_die *die)
 {
 	struct af_bytes b = af_die_bytes(die);
-	const struct af_skip *skip;
 
 	*walk = (struct af_walk){.unit = die->unit};
 	if (!die->abbrev->children)
 		return;
-	skip = &die->unit->abbrevs->skips.items[die->abbrev->first_skip];
-	for (;; skip++) {
-		af_bytes_skip(&b, skip->fixed);
-		if (!skip->form)
-			break;
-		af_form_skip(die->unit, &b, skip->form);
-	}
+	const uint8_t *end = af_attributes_end(die->unit, die->abbrev, b.pos, b.end);
+	if (!end)
+		return;
+	b.pos = end;
 	walk->bytes = b;
 	walk->depth = 1;
 }
@@ -114,7 +114,7 @@ bool af_walk_next(struct af_walk *walk, struct af_die *die, unsigned int *depth)
 	}
 	while (walk->depth && b->pos < b->end) {
 		uint32_t offset = (uint32_t)(b->pos - data);
-		uint64_t code = af_bytes_uleb(b);
+		uint64_t code = *b->pos < 0x80 ? *b->pos++ : af_bytes_uleb(b);
 		if (!code) {
 			walk->depth--;
 			continue;
@@ -123,13 +123,11 @@ bool af_walk_next(struct af_walk *walk, struct af_die *die, unsigned int *depth)
 		if (!abbrev || b->failed)
 			break;
 		*die = (struct af_die){walk->unit, abbrev, offset, b->pos};
-		const struct af_skip *skip = &walk->unit->abbrevs->skips.items[abbrev->first_skip];
-		for (;; skip++) {
-			af_bytes_skip(b, skip->fixed);
-			if (!skip->form)
-				break;
-			af_form_skip(walk->unit, b, skip->form);
-		}
+		const uint8_t *end = af_attributes_end(walk->unit, abbrev, b->pos, b->end);
+		if (end)
+			b->pos = end;
+		else
+			af_bytes_fail(b);
 		walk->pending = abbrev->children;
 		walk->die = *die;
 		*depth = walk->depth;

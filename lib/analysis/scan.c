@@ -9,54 +9,18 @@
  * and a class, 8 bytes; the second pass reads it again with die.c. libdw's tree walk takes 6 to
  * 10 times as long over the same bytes, since it decodes a subtree once per level.
  *
+ * Names are what costs most after that, since they lie all over .debug_str. The linker has
+ * merged equal ones, so the places of names that mean nothing here are remembered.
+ *
  * Parents are known while walking, so namespaces are kept as extents: the path of any DIE can
  * then be found from its offset (names.c).
+ *
+ * Units are independent of each other; index.c lets several threads walk some each.
  */
 #include <dwarf.h>
 #include <stdlib.h>
 
 #include "analysis/scan.h"
-
-struct open_namespace {
-	uint32_t index;
-	uint32_t depth; /* of its children */
-};
-
-struct scanner {
-	struct af_index *index;
-	struct af_unit *unit;
-	const uint8_t *data; /* of .debug_info */
-	uint32_t body;	     /* of a coroutine: the subprogram that is being walked, or 0 */
-	uint32_t body_depth;
-	uint32_t function; /* concrete, not named like a poll: the one being walked, or 0 */
-	uint32_t function_depth;
-	VECTOR(struct open_namespace) open;
-};
-
-static inline void skip_attributes(const struct af_unit *unit, const struct af_abbrev *abbrev,
-				   struct af_bytes *b)
-{
-	const struct af_skip *skip = &unit->abbrevs->skips.items[abbrev->first_skip];
-	for (;; skip++) {
-		if (__builtin_expect(skip->fixed > af_bytes_left(b), 0)) {
-			af_bytes_fail(b);
-			return;
-		}
-		b->pos += skip->fixed;
-		switch (skip->form) {
-		case 0:
-			return;
-		case DW_FORM_exprloc:
-			af_bytes_skip(b, af_bytes_uleb(b));
-			break;
-		case DW_FORM_udata:
-			af_bytes_uleb(b);
-			break;
-		default:
-			af_form_skip(unit, b, skip->form);
-		}
-	}
-}
 
 bool af_name_is_coroutine(const char *name)
 {
@@ -126,133 +90,263 @@ static uint32_t function_class(const char *name)
 	return 0;
 }
 
-static bool add_found(struct scanner *s, uint32_t offset, uint32_t what)
+/* What a name may be, besides the flags of functions. */
+enum {
+	NAME_FUNCTION = 0xffff,
+	NAME_COROUTINE = 0x10000,
+	NAME_LAYOUT = 0x20000,
+	NAME_VTABLE = 0x40000,
+	NAME_AWAITEE = 0x80000,
+};
+
+static uint32_t classify(const char *name)
 {
-	struct af_found *found = vector_push(&s->index->functions);
+	switch (name[0]) {
+	case '{':
+		return function_class(name) | (af_name_is_coroutine(name) ? NAME_COROUTINE : 0);
+	case 'p':
+	case 'r':
+	case 'b':
+		return function_class(name);
+	case '<':
+		return strstr(name, "Future>::{vtable}") ? NAME_VTABLE : 0;
+	case '_':
+		return strcmp(name, "__awaitee") ? 0 : NAME_AWAITEE;
+	default:
+		return is_layout(name) ? NAME_LAYOUT : 0;
+	}
+}
+
+/* The value of an attribute that the abbreviation has noted, or form 0. */
+static void value_at(const struct af_scanner *s, const struct af_abbrev *abbrev,
+		     const struct af_place *place, const uint8_t *attributes,
+		     struct af_value *value)
+{
+	const struct af_abbrevs *table = s->unit->abbrevs;
+	struct af_bytes b = {attributes, s->end, false};
+
+	*value = (struct af_value){0};
+	if (place->attribute == UINT32_MAX)
+		return;
+	if (place->steps) {
+		/* Behind the attributes that come before it. */
+		const struct af_attribute *a = &table->attributes.items[abbrev->first_attribute];
+		for (; a < &table->attributes.items[place->attribute]; a++)
+			af_form_skip(s->unit, &b, a->form);
+	} else {
+		af_bytes_skip(&b, place->fixed);
+	}
+	af_form_read(s->unit, &b, &table->attributes.items[place->attribute], value);
+	if (b.failed)
+		*value = (struct af_value){0};
+}
+
+/* The name of a DIE whose attributes were passed already, or NULL. */
+static const char *name_of(const struct af_scanner *s, const struct af_abbrev *abbrev,
+			   const uint8_t *attributes)
+{
+	const struct af_section *strings = &s->unit->file->sections[AF_SEC_STR];
+	struct af_value value;
+	uint32_t offset;
+
+	if (abbrev->plain_name) {
+		memcpy(&offset, attributes + abbrev->name.fixed, sizeof(offset));
+		return offset < strings->terminated ? (const char *)strings->data + offset : NULL;
+	}
+	value_at(s, abbrev, &abbrev->name, attributes, &value);
+	return value.form ? af_value_string(s->unit, &value) : NULL;
+}
+
+static const char *string_at(const struct af_scanner *s, uint32_t offset)
+{
+	const struct af_section *strings = &s->unit->file->sections[AF_SEC_STR];
+	return offset < strings->terminated ? (const char *)strings->data + offset : "";
+}
+
+static inline uint32_t *dull_slot(struct af_scanner *s, uint32_t offset)
+{
+	return &s->dull[offset * UINT32_C(2654435769) >> (32 - AF_SCAN_DULL_BITS)];
+}
+
+/* What the name at this offset of .debug_str may be: 0 for most. */
+static uint32_t class_at(struct af_scanner *s, uint32_t offset)
+{
+	uint32_t class = classify(string_at(s, offset));
+	if (!class)
+		*dull_slot(s, offset) = offset;
+	return class;
+}
+
+/* What the name of a DIE may be. */
+static inline uint32_t class_of(struct af_scanner *s, const struct af_abbrev *abbrev,
+				const uint8_t *attributes)
+{
+	uint32_t offset;
+
+	if (abbrev->plain_name) {
+		memcpy(&offset, attributes + abbrev->name.fixed, sizeof(offset));
+		return *dull_slot(s, offset) == offset ? 0 : class_at(s, offset);
+	}
+	const char *name = name_of(s, abbrev, attributes);
+	return name ? classify(name) : 0;
+}
+
+/* Where an origin or specification leads: an offset in this file, AF_ORIGIN_ELSEWHERE, or
+   AF_ORIGIN_NONE. */
+static inline uint32_t origin_of(const struct af_scanner *s, const struct af_abbrev *abbrev,
+				 const uint8_t *attributes)
+{
+	struct af_value value;
+	uint32_t offset;
+
+	if (abbrev->plain_origin) {
+		memcpy(&offset, attributes + abbrev->origin.fixed, sizeof(offset));
+		return offset < s->unit->end - s->unit->offset ? s->unit->offset + offset
+							       : AF_ORIGIN_NONE;
+	}
+	value_at(s, abbrev, &abbrev->origin, attributes, &value);
+	af_die_id id = value.form ? af_value_reference(s->unit, &value) : AF_DIE_NONE;
+	if (id == AF_DIE_NONE)
+		return AF_ORIGIN_NONE;
+	return id >> 32 == s->unit->file->number ? (uint32_t)id : AF_ORIGIN_ELSEWHERE;
+}
+
+static bool add_found(struct af_scanner *s, uint32_t offset, uint32_t what)
+{
+	struct af_found *found = vector_push(&s->part->functions);
 	if (!found)
 		return false;
 	*found = (struct af_found){offset, what};
 	return true;
 }
 
-/* The value of an attribute that the abbreviation has noted; `b` stands at the attributes and
-   stays there. */
-static void value_at(struct scanner *s, const struct af_abbrev *abbrev,
-		     const struct af_place *place, const struct af_bytes *b, struct af_value *value)
+/* A function that must be looked for at its origin: most of them are nothing. */
+static bool add_unnamed(struct af_scanner *s, uint32_t offset, uint32_t what, uint32_t origin)
 {
-	const struct af_skip *skip = &s->unit->abbrevs->skips.items[abbrev->first_skip];
-	struct af_bytes own = *b;
-
-	for (unsigned int i = 0; i < place->steps; i++, skip++) {
-		af_bytes_skip(&own, skip->fixed);
-		af_form_skip(s->unit, &own, skip->form);
-	}
-	af_bytes_skip(&own, place->fixed);
-	af_form_read(s->unit, &own, &s->unit->abbrevs->attributes.items[place->attribute], value);
+	if (origin == AF_ORIGIN_NONE)
+		return true;
+	struct af_unnamed *unnamed = vector_push(&s->part->unnamed);
+	if (!unnamed)
+		return false;
+	*unnamed = (struct af_unnamed){offset, what | AF_FOUND_UNNAMED, origin};
+	return true;
 }
 
-/* The name of a DIE, or NULL. */
-static const char *name_of(struct scanner *s, const struct af_abbrev *abbrev,
-			   const struct af_bytes *b)
+static bool add_type(struct af_scanner *s, uint32_t offset, uint32_t class)
 {
-	const struct af_section *strings = &s->unit->file->sections[AF_SEC_STR];
-	struct af_value value;
+	if (!(class & (NAME_COROUTINE | NAME_LAYOUT)))
+		return true;
+	struct af_found *found = vector_push(&s->part->types);
+	if (!found)
+		return false;
+	*found = (struct af_found){offset,
+				   class & NAME_COROUTINE ? AF_FOUND_COROUTINE : AF_FOUND_LAYOUT};
+	return true;
+}
 
-	if (abbrev->name.attribute == UINT32_MAX)
-		return NULL;
-	/* The usual case: the first attribute, an offset in .debug_str. */
-	if (!abbrev->name.steps && af_bytes_left(b) >= abbrev->name.fixed + 4u &&
-	    s->unit->abbrevs->attributes.items[abbrev->name.attribute].form == DW_FORM_strp) {
-		uint32_t offset;
-		memcpy(&offset, b->pos + abbrev->name.fixed, sizeof(offset));
-		return offset < strings->terminated ? (const char *)strings->data + offset : NULL;
+static bool settle(struct af_scanner *s, const struct af_pending *pending)
+{
+	uint32_t class = class_at(s, pending->name);
+	if (pending->type)
+		return add_type(s, pending->offset, class);
+	if (class & NAME_FUNCTION)
+		af_bits_set(s->index->named, pending->offset);
+	return true;
+}
+
+/* The names of types and of declarations are nowhere near, and nobody waits for them: memory is
+   asked for the name now, it is looked at some DIEs later. */
+static bool look_later(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+		       const uint8_t *attributes, bool type)
+{
+	uint32_t name;
+
+	if (!abbrev->plain_name) {
+		uint32_t class = class_of(s, abbrev, attributes);
+		if (type)
+			return add_type(s, offset, class);
+		if (class & NAME_FUNCTION)
+			af_bits_set(s->index->named, offset);
+		return true;
 	}
-	value_at(s, abbrev, &abbrev->name, b, &value);
-	return af_value_string(s->unit, &value);
+	memcpy(&name, attributes + abbrev->name.fixed, sizeof(name));
+	if (*dull_slot(s, name) == name)
+		return true;
+	__builtin_prefetch(string_at(s, name));
+	struct af_pending *pending = &s->pending[s->n_pending++ % AF_SCAN_PENDING];
+	bool ok = s->n_pending <= AF_SCAN_PENDING || settle(s, pending);
+	*pending = (struct af_pending){name, offset, type};
+	return ok;
+}
+
+static bool settle_all(struct af_scanner *s)
+{
+	uint32_t n = s->n_pending;
+	bool ok = true;
+
+	for (uint32_t i = n < AF_SCAN_PENDING ? 0 : n - AF_SCAN_PENDING; i < n; i++)
+		ok = settle(s, &s->pending[i % AF_SCAN_PENDING]) && ok;
+	s->n_pending = 0;
+	return ok;
 }
 
 /* A closure's namespace is the function that it is in. */
-static bool in_block_on(const struct scanner *s, const char *name)
+static bool in_block_on(const struct af_scanner *s, const char *name)
 {
 	size_t n = s->open.count;
 
-	if (!n || strncmp(name, "{closure", 8))
+	if (!n || !name || strncmp(name, "{closure", 8))
 		return false;
-	const char *space = s->index->namespaces.items[s->open.items[n - 1].index].name;
+	const char *space = s->part->namespaces.items[s->open.items[n - 1].index].name;
 	return !strncmp(space, "block_on", 8);
 }
 
-static bool at_subprogram(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-			  uint32_t depth, struct af_bytes *b)
+static bool at_subprogram(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+			  uint32_t depth, const uint8_t *attributes)
 {
-	struct af_bytes own = *b;
 	struct af_value value;
-	uint32_t what = 0;
+	uint32_t what = abbrev->has_inline ? AF_FOUND_INLINE : 0;
 
-	skip_attributes(s->unit, abbrev, b);
 	if (abbrev->has_ranges) {
-		what = AF_FOUND_CONCRETE;
+		what |= AF_FOUND_CONCRETE;
 	} else if (abbrev->low_pc.attribute != UINT32_MAX) {
-		value_at(s, abbrev, &abbrev->low_pc, &own, &value);
+		value_at(s, abbrev, &abbrev->low_pc, attributes, &value);
 		/* 0 and 1 are what linkers leave of dropped code. */
 		if (value.form != DW_FORM_addr || value.number > 1)
-			what = AF_FOUND_CONCRETE;
+			what |= AF_FOUND_CONCRETE;
 	}
-	if (abbrev->has_inline)
-		what |= AF_FOUND_INLINE;
+	bool named = abbrev->name.attribute != UINT32_MAX;
 	if (!what)
-		return true;
-	const char *name = name_of(s, abbrev, &own);
+		return !named || look_later(s, abbrev, offset, attributes, false);
 	bool walked = (what & AF_FOUND_CONCRETE) && abbrev->children;
 	if (walked) {
 		s->function = offset;
 		s->function_depth = depth;
 	}
-	if (!name)
-		return !abbrev->has_origin || add_found(s, offset, what | AF_FOUND_UNNAMED);
-	uint32_t class = function_class(name);
+	if (!named)
+		return abbrev->origin.attribute == UINT32_MAX ||
+		       add_unnamed(s, offset, what, origin_of(s, abbrev, attributes));
+	uint32_t class = class_of(s, abbrev, attributes) & NAME_FUNCTION;
 	if (walked && (class & AF_FOUND_ASYNC))
 		s->function = 0;
-	if (!class && walked && in_block_on(s, name))
+	if (!class && walked && in_block_on(s, name_of(s, abbrev, attributes)))
 		class = AF_FOUND_BLOCK_ON;
+	if (!class)
+		return true;
+	af_bits_set(s->index->named, offset);
 	if ((class & AF_FOUND_BODY) && abbrev->children) {
 		s->body = offset;
 		s->body_depth = depth;
 	}
-	return !class || add_found(s, offset, what | class);
+	return add_found(s, offset, what | class);
 }
 
-static bool at_type(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-		    struct af_bytes *b)
+static bool at_variable(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+			const uint8_t *attributes)
 {
-	const char *name = name_of(s, abbrev, b);
-	uint32_t what;
-
-	skip_attributes(s->unit, abbrev, b);
-	if (!name)
+	if (!(class_of(s, abbrev, attributes) & NAME_VTABLE))
 		return true;
-	if (name[0] == '{' && af_name_is_coroutine(name))
-		what = AF_FOUND_COROUTINE;
-	else if (is_layout(name))
-		what = AF_FOUND_LAYOUT;
-	else
-		return true;
-	struct af_found *found = vector_push(&s->index->types);
-	if (!found)
-		return false;
-	*found = (struct af_found){offset, what};
-	return true;
-}
-
-static bool at_variable(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-			struct af_bytes *b)
-{
-	const char *name = name_of(s, abbrev, b);
-
-	skip_attributes(s->unit, abbrev, b);
-	if (!name || name[0] != '<' || !strstr(name, "Future>::{vtable}"))
-		return true;
-	uint32_t *kept = vector_push(&s->index->vtables);
+	uint32_t *kept = vector_push(&s->part->vtables);
 	if (!kept)
 		return false;
 	*kept = offset;
@@ -260,15 +354,12 @@ static bool at_variable(struct scanner *s, const struct af_abbrev *abbrev, uint3
 }
 
 /* A variable inside a coroutine's body: is it what `.await` keeps? */
-static bool at_local(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-		     struct af_bytes *b)
+static bool at_local(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+		     const uint8_t *attributes)
 {
-	const char *name = name_of(s, abbrev, b);
-
-	skip_attributes(s->unit, abbrev, b);
-	if (!name || strcmp(name, "__awaitee"))
+	if (!(class_of(s, abbrev, attributes) & NAME_AWAITEE))
 		return true;
-	struct af_awaitee *awaitee = vector_push(&s->index->awaitees);
+	struct af_awaitee *awaitee = vector_push(&s->part->awaitees);
 	if (!awaitee)
 		return false;
 	*awaitee = (struct af_awaitee){offset, s->body};
@@ -276,12 +367,19 @@ static bool at_local(struct scanner *s, const struct af_abbrev *abbrev, uint32_t
 }
 
 /* Whether the abstract subprogram at `offset` is named like a poll. */
-static bool is_poll_like(struct scanner *s, uint32_t offset)
+static bool is_poll_like(const struct af_scanner *s, uint32_t offset)
 {
-	af_die_id id = (uint64_t)s->index->file->number << 32 | offset;
-	struct af_die die;
+	const struct af_debuginfo *info = s->unit->file->info;
+	af_die_id id = (uint64_t)s->unit->file->number << 32 | offset;
 
-	for (int i = 0; i < 3 && af_die_at(s->index->file->info, id, &die); i++) {
+	for (int i = 0; i < 3 && id != AF_DIE_NONE; i++) {
+		struct af_unit *unit = s->unit;
+		struct af_die die;
+		offset = (uint32_t)id;
+		if (id >> 32 != unit->file->number || offset < unit->offset || offset >= unit->end)
+			unit = af_file_unit_find(info->files.items[id >> 32], offset);
+		if (!unit || !af_die_in(unit, offset, &die))
+			return false;
 		const char *name = af_die_string(&die, DW_AT_name);
 		if (name)
 			return function_class(name) & (AF_FOUND_BODY | AF_FOUND_POLL);
@@ -290,190 +388,138 @@ static bool is_poll_like(struct scanner *s, uint32_t offset)
 	return false;
 }
 
-static bool at_inlined(struct scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-		       struct af_bytes *b)
+static bool at_inlined(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+		       const uint8_t *attributes)
 {
-	struct af_value value;
-	bool ok = true;
+	uint32_t origin = origin_of(s, abbrev, attributes);
 
-	if (abbrev->name.attribute != UINT32_MAX) {
-		value_at(s, abbrev, &abbrev->name, b, &value);
-		af_die_id id = af_value_reference(s->unit, &value);
-		uint32_t origin = (uint32_t)id;
-		if (id != AF_DIE_NONE && id >> 32 == s->index->file->number) {
-			uint8_t *seen = &s->index->inlined[origin >> 5];
-			uint8_t *poll = &s->index->poll_like[origin >> 5];
-			uint8_t bit = (uint8_t)(1u << (origin >> 2 & 7));
-			if (!(*seen & bit) && is_poll_like(s, origin))
-				*poll |= bit;
-			*seen |= bit;
-			if (s->function && (*poll & bit)) {
-				struct af_inlined *found = vector_push(&s->index->polls_inlined);
-				ok = found != NULL;
-				if (found)
-					*found = (struct af_inlined){offset, s->function};
-			}
-		}
+	if (origin >= AF_ORIGIN_ELSEWHERE)
+		return true;
+	/* Whoever sees the first bit sees the second one; two threads may both look it up. */
+	if (!af_bits_get(s->index->inlined, origin)) {
+		if (is_poll_like(s, origin))
+			af_bits_set(s->index->poll_like, origin);
+		af_bits_set(s->index->inlined, origin);
 	}
-	skip_attributes(s->unit, abbrev, b);
-	return ok;
+	if (!s->function || !af_bits_get(s->index->poll_like, origin))
+		return true;
+	struct af_inlined *found = vector_push(&s->part->polls_inlined);
+	if (!found)
+		return false;
+	*found = (struct af_inlined){offset, s->function};
+	return true;
 }
 
-/* The children of a DIE at `depth` have ended. */
-static inline void leave(struct scanner *s, uint32_t depth)
+static bool open_namespace(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t depth,
+			   const uint8_t *attributes, const uint8_t *end)
+{
+	const char *name = name_of(s, abbrev, attributes);
+	size_t n = s->open.count;
+
+	if (!abbrev->children)
+		return true;
+	struct af_namespace *space = vector_push(&s->part->namespaces);
+	struct af_open_namespace *open = vector_push(&s->open);
+	if (!space || !open)
+		return false;
+	space->name = name ? name : "";
+	space->start = (uint32_t)(end - s->data);
+	space->parent = n ? s->open.items[n - 1].index : UINT32_MAX;
+	open->index = (uint32_t)s->part->namespaces.count - 1;
+	open->depth = depth + 1;
+	return true;
+}
+
+static void close_namespaces(struct af_scanner *s, uint32_t depth, uint32_t offset)
+{
+	while (s->open.count && s->open.items[s->open.count - 1].depth > depth) {
+		uint32_t index = s->open.items[--s->open.count].index;
+		s->part->namespaces.items[index].end = offset;
+	}
+}
+
+/* What the pass does at a DIE that is not simply passed over. False when memory is short. */
+static bool at_die(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+		   uint32_t depth, const uint8_t *attributes, const uint8_t *end)
+{
+	switch (abbrev->role) {
+	case AF_ROLE_NAMESPACE:
+		if (abbrev->children)
+			s->inner = depth + 1;
+		return open_namespace(s, abbrev, depth, attributes, end);
+	case AF_ROLE_TYPE:
+		return look_later(s, abbrev, offset, attributes, true);
+	case AF_ROLE_SUBPROGRAM:
+		return at_subprogram(s, abbrev, offset, depth, attributes);
+	case AF_ROLE_VARIABLE:
+		if (depth == s->inner)
+			return at_variable(s, abbrev, offset, attributes);
+		return !s->body || at_local(s, abbrev, offset, attributes);
+	case AF_ROLE_INLINED:
+		return at_inlined(s, abbrev, offset, attributes);
+	default:
+		return true;
+	}
+}
+
+/* The children of a DIE at `depth` have ended, in front of `offset`. */
+static void leave(struct af_scanner *s, uint32_t depth, uint32_t offset)
 {
 	if (depth <= s->body_depth)
 		s->body = 0;
 	if (depth <= s->function_depth)
 		s->function = 0;
-}
-
-static bool open_namespace(struct scanner *s, const struct af_abbrev *abbrev, uint32_t depth,
-			   struct af_bytes *b)
-{
-	const char *name = name_of(s, abbrev, b);
-	size_t n = s->open.count;
-
-	skip_attributes(s->unit, abbrev, b);
-	if (!abbrev->children)
-		return true;
-	struct af_namespace *space = vector_push(&s->index->namespaces);
-	struct open_namespace *open = vector_push(&s->open);
-	if (!space || !open)
-		return false;
-	space->name = name ? name : "";
-	space->start = (uint32_t)(b->pos - s->data);
-	space->parent = n ? s->open.items[n - 1].index : UINT32_MAX;
-	open->index = (uint32_t)s->index->namespaces.count - 1;
-	open->depth = depth + 1;
-	return true;
-}
-
-static void close_namespaces(struct scanner *s, uint32_t depth, uint32_t offset)
-{
-	while (s->open.count && s->open.items[s->open.count - 1].depth > depth) {
-		uint32_t index = s->open.items[--s->open.count].index;
-		s->index->namespaces.items[index].end = offset;
+	if (depth && depth < s->inner) {
+		close_namespaces(s, depth, offset);
+		s->inner = s->open.count ? s->open.items[s->open.count - 1].depth : 1;
 	}
 }
 
-/* One unit. False when memory is short. */
-static bool scan_unit(struct scanner *s, struct af_unit *unit)
+bool af_scan_unit(struct af_scanner *s, struct af_unit *unit)
 {
-	struct af_bytes b = af_bytes_make(s->data + unit->first_die, unit->end - unit->first_die);
-	uint32_t depth = 0, inner = 1; /* inner: depth of DIEs directly in a namespace or unit */
+	const uint8_t *data = s->data, *pos = data + unit->first_die, *end = data + unit->end;
+	const struct af_abbrev *abbrevs = unit->abbrevs->items.items;
+	size_t n_abbrevs = unit->abbrevs->dense ? unit->abbrevs->items.count : 0;
+	uint64_t n = 0;
+	uint32_t depth = 0;
 	bool ok = true;
 
 	s->unit = unit;
+	s->end = end;
 	s->body = s->function = 0;
-	while (ok && b.pos < b.end) {
-		uint32_t offset = (uint32_t)(b.pos - s->data);
-		uint64_t code = *b.pos < 0x80 ? *b.pos++ : af_bytes_uleb(&b);
+	s->inner = 1;
+	while (ok && pos < end) {
+		const uint8_t *start = pos;
+		uint64_t code = *pos++;
 		if (!code) {
 			if (depth)
-				leave(s, --depth);
-			if (depth && depth < inner) {
-				close_namespaces(s, depth, (uint32_t)(b.pos - s->data));
-				inner = s->open.count ? s->open.items[s->open.count - 1].depth : 1;
-			}
+				leave(s, --depth, (uint32_t)(pos - data));
 			continue;
 		}
-		const struct af_abbrev *abbrev = af_abbrevs_find(unit->abbrevs, code);
+		if (code >= 0x80) {
+			struct af_bytes b = {start, end, false};
+			code = af_bytes_uleb(&b);
+			pos = b.pos;
+		}
+		const struct af_abbrev *abbrev = code - 1 < n_abbrevs
+							 ? &abbrevs[code - 1]
+							 : af_abbrevs_find(unit->abbrevs, code);
 		if (!abbrev) {
-			s->index->n_broken++;
+			s->part->n_broken++;
 			break;
 		}
-		s->index->n_dies++;
-		switch (abbrev->role) {
-		case AF_ROLE_NAMESPACE:
-			ok = open_namespace(s, abbrev, depth, &b);
-			if (abbrev->children)
-				inner = depth + 1;
+		const uint8_t *attributes = pos;
+		n++;
+		pos = af_attributes_end(unit, abbrev, attributes, end);
+		if (!pos) {
+			s->part->n_broken++;
 			break;
-		case AF_ROLE_TYPE:
-			ok = at_type(s, abbrev, offset, &b);
-			break;
-		case AF_ROLE_SUBPROGRAM:
-			ok = at_subprogram(s, abbrev, offset, depth, &b);
-			break;
-		case AF_ROLE_VARIABLE:
-			if (depth == inner)
-				ok = at_variable(s, abbrev, offset, &b);
-			else if (s->body)
-				ok = at_local(s, abbrev, offset, &b);
-			else
-				skip_attributes(unit, abbrev, &b);
-			break;
-		case AF_ROLE_INLINED:
-			ok = at_inlined(s, abbrev, offset, &b);
-			break;
-		default:
-			skip_attributes(unit, abbrev, &b);
 		}
+		if (abbrev->role != AF_ROLE_SKIP)
+			ok = at_die(s, abbrev, (uint32_t)(start - data), depth, attributes, pos);
 		depth += abbrev->children;
 	}
-	if (b.failed)
-		s->index->n_broken++;
+	s->part->n_dies += n;
 	close_namespaces(s, 0, unit->end);
-	return ok;
-}
-
-struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *progress,
-			 struct af_index *index)
-{
-	const struct af_section *info = &file->sections[AF_SEC_INFO];
-	struct scanner s = {.index = index, .data = info->data};
-	bool ok;
-
-	memset(index, 0, sizeof(*index));
-	index->file = file;
-	index->inlined = calloc(1, info->size / 32 + 1);
-	index->poll_like = calloc(1, info->size / 32 + 1);
-	ok = index->inlined && index->poll_like;
-	for (size_t i = 0; ok && i < file->units.count; i++) {
-		struct af_unit *unit = &file->units.items[i];
-		if (!unit->rust)
-			continue;
-		ok = scan_unit(&s, unit);
-		if (progress->report && i % 64 == 0)
-			progress->report(progress->arg,
-					 progress->from + (progress->to - progress->from) *
-								  (double)unit->end /
-								  (double)info->size);
-	}
-	vector_deinit(&s.open);
-	if (!ok)
-		return af_error_create("out of memory");
-	return NULL;
-}
-
-void af_index_deinit(struct af_index *index)
-{
-	vector_deinit(&index->namespaces);
-	vector_deinit(&index->functions);
-	vector_deinit(&index->types);
-	vector_deinit(&index->vtables);
-	vector_deinit(&index->awaitees);
-	vector_deinit(&index->polls_inlined);
-	free(index->inlined);
-	free(index->poll_like);
-	memset(index, 0, sizeof(*index));
-}
-
-uint32_t af_index_namespace(const struct af_index *index, uint32_t offset)
-{
-	size_t low = 0, high = index->namespaces.count;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (index->namespaces.items[middle].start <= offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	/* The last one that begins before it, or one of those around that. */
-	for (uint32_t i = low ? (uint32_t)low - 1 : UINT32_MAX; i != UINT32_MAX;
-	     i = index->namespaces.items[i].parent)
-		if (offset < index->namespaces.items[i].end)
-			return i;
-	return UINT32_MAX;
+	return settle_all(s) && ok;
 }

@@ -57,11 +57,69 @@ struct af_index {
 	VECTOR(uint32_t) vtables; /* offsets of `<X as ..Future>::{vtable}` variables */
 	VECTOR(struct af_awaitee) awaitees;
 	VECTOR(struct af_inlined) polls_inlined;
-	uint8_t *inlined;   /* bit (offset / 4): an inlined instance has this origin */
+	uint8_t *inlined;   /* bits: an inlined instance has this origin */
 	uint8_t *poll_like; /* and that is named like a poll */
+	uint8_t *named;	    /* bits: a subprogram with a name of interest, or of one's origin */
 	uint64_t n_dies;
 	uint64_t n_broken; /* units that could not be read to their end */
 };
+
+/* A function whose name stands at its origin. */
+struct af_unnamed {
+	uint32_t offset, what; /* as in af_found */
+	uint32_t origin;       /* offset, or one of these: */
+};
+#define AF_ORIGIN_ELSEWHERE (UINT32_MAX - 1) /* in another file */
+#define AF_ORIGIN_NONE UINT32_MAX
+
+/* What some of a file's units hold: the same tables as of the index, of units that follow each
+   other. */
+struct af_index_part {
+	VECTOR(struct af_namespace) namespaces;
+	VECTOR(struct af_found) functions;
+	VECTOR(struct af_unnamed) unnamed;
+	VECTOR(struct af_found) types;
+	VECTOR(uint32_t) vtables;
+	VECTOR(struct af_awaitee) awaitees;
+	VECTOR(struct af_inlined) polls_inlined;
+	uint64_t n_dies, n_broken;
+};
+
+struct af_open_namespace {
+	uint32_t index;
+	uint32_t depth; /* of its children */
+};
+
+#define AF_SCAN_DULL_BITS 15
+
+/* A name that was asked for from memory and is not looked at yet. */
+struct af_pending {
+	uint32_t name, offset; /* in .debug_str; of the DIE */
+	bool type;	       /* or a declared function */
+};
+#define AF_SCAN_PENDING 16
+
+/* What walks units, one thread each. Zero but for index, part and data, and `dull` filled with
+   ones. */
+struct af_scanner {
+	struct af_index *index; /* shared: only its bits are written */
+	struct af_index_part *part;
+	const uint8_t *data; /* of .debug_info */
+	struct af_unit *unit;
+	const uint8_t *end; /* of the unit */
+	uint32_t inner;	    /* depth of DIEs directly in a namespace or unit */
+	uint32_t body;	    /* of a coroutine: the subprogram that is being walked, or 0 */
+	uint32_t body_depth;
+	uint32_t function; /* concrete, not named like a poll: the one being walked, or 0 */
+	uint32_t function_depth;
+	VECTOR(struct af_open_namespace) open;
+	struct af_pending pending[AF_SCAN_PENDING];
+	uint32_t n_pending;
+	uint32_t dull[1 << AF_SCAN_DULL_BITS]; /* offsets in .debug_str of names of no interest */
+};
+
+/* scan.c: walks one unit. False when memory is short. */
+bool af_scan_unit(struct af_scanner *scanner, struct af_unit *unit);
 
 struct af_scan_progress {
 	void (*report)(void *arg, double fraction);
@@ -69,15 +127,28 @@ struct af_scan_progress {
 	double from, to;
 };
 
-/* Walks every Rust unit of the file. */
+/* index.c: walks every Rust unit of the file, with a thread for each core that this process may
+   use. The result does not depend on their number. */
 struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *progress,
 			 struct af_index *index) af_must_check;
 void af_index_deinit(struct af_index *index);
 
+/* A bit for every 4 bytes of .debug_info: DIEs of interest are longer than that. */
+static inline bool af_bits_get(const uint8_t *bits, uint32_t offset)
+{
+	return __atomic_load_n(&bits[offset >> 5], __ATOMIC_ACQUIRE) >> (offset >> 2 & 7) & 1;
+}
+static inline void af_bits_set(uint8_t *bits, uint32_t offset)
+{
+	if (!af_bits_get(bits, offset))
+		__atomic_fetch_or(&bits[offset >> 5], (uint8_t)(1u << (offset >> 2 & 7)),
+				  __ATOMIC_RELEASE);
+}
+
 /* Whether an inlined instance of the subprogram at `offset` was met. */
 static inline bool af_index_inlined(const struct af_index *index, uint32_t offset)
 {
-	return index->inlined[offset >> 5] >> (offset >> 2 & 7) & 1;
+	return af_bits_get(index->inlined, offset);
 }
 /* The innermost namespace around `offset`, or UINT32_MAX. */
 uint32_t af_index_namespace(const struct af_index *index, uint32_t offset);

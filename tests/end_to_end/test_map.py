@@ -379,6 +379,23 @@ def test_line_tables_only_is_told(rustc, tmp_path):
     assert read_map(path)["verdict"] == "line-tables-only"
 
 
+@pytest.mark.parametrize("build", ["release", "debian-debug"])
+def test_the_number_of_cores_does_not_matter(build):
+    """The index pass uses a thread for each core that it may use."""
+    path = BUILD / "fixtures" / build / "shop"
+    if not path.exists():
+        pytest.skip("not built")
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core only")
+    maps = [
+        subprocess.run([ASYNCFLAME, "map", path], check=True, capture_output=True,
+                       preexec_fn=lambda: os.sched_setaffinity(0, some)).stdout
+        for some in (cores[:1], cores)
+    ]
+    assert maps[0] == maps[1] and len(json.loads(maps[0])["futures"]) > 20
+
+
 def sections(path):
     """(offset, size) of what the analysis reads."""
     for line in run("readelf", "-SW", path).stdout.splitlines():
