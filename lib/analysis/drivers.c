@@ -18,6 +18,7 @@
 #include <elf.h>
 #include <stdlib.h>
 
+#include "analysis/drivers.h"
 #include "analysis/polls.h"
 
 /* A place before its driver is known by number. */
@@ -42,8 +43,9 @@ struct search {
 	size_t next;		     /* in index->polls_inlined */
 	VECTOR(struct scope) scopes; /* blocks and instances around, outermost first */
 	VECTOR(struct found_place) found;
-	struct af_map origins; /* DIE of an abstract poll -> future + 1, 0: none */
-	struct af_map pointed; /* DIE of a type -> future + 1, 0: none */
+	VECTOR(struct af_span) polls; /* of one future */
+	struct af_map origins;	      /* DIE of an abstract poll -> future + 1, 0: none */
+	struct af_map pointed;	      /* DIE of a type -> future + 1, 0: none */
 };
 
 /* The type of a variable or parameter: its own, or its origin's. */
@@ -330,8 +332,16 @@ static void keep_drivers(struct search *s, const struct af_function *f, uint64_t
 		driver.future = s->found.items[i].future;
 		driver.first_place = (uint32_t)b->places.count;
 		driver.n_places = 0;
-		for (; i < s->found.count && s->found.items[i].future == driver.future; i++)
-			keep_place(b, &driver, &s->found.items[i].place);
+		s->polls.count = 0;
+		for (; i < s->found.count && s->found.items[i].future == driver.future; i++) {
+			const struct afm_place *place = &s->found.items[i].place;
+			struct af_span *span =
+				s->found.items[i].self ? vector_push(&s->polls) : NULL;
+			if (span)
+				*span = (struct af_span){place->start, place->end};
+			keep_place(b, &driver, place);
+		}
+		af_drivers_extend(b, &f->dies[0], &driver, s->polls.items, s->polls.count);
 		struct afm_driver *kept = builder_push(b, drivers);
 		if (kept)
 			*kept = driver;
@@ -438,4 +448,5 @@ void af_drivers_collect(struct af_builder *b)
 	af_map_deinit(&s.pointed);
 	vector_deinit(&s.scopes);
 	vector_deinit(&s.found);
+	vector_deinit(&s.polls);
 }

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 3
+#define AFM_VERSION 4
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -289,6 +289,7 @@ struct afm_place {
 	uint32_t driver;	/* index in `drivers` */
 };
 #define AFM_PL_POINTER 1u	/* at base + offset lies a pointer to the future (- then) */
+#define AFM_PL_DERIVED 2u	/* not in debug info: carried on from another place through the code */
 
 /* One number that later stations need, by name: "tokio.Header.vtable" = 16.
    Sorted by name (byte order), so that a look-up is a binary search. */

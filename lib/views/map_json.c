@@ -253,9 +253,10 @@ static void put_place_in_frame(const struct afm_place *place, FILE *out)
 		fprintf(out, "%u", place->base);
 	fprintf(out, ", \"offset\": %" PRId64 ", \"pointer\": ", place->offset);
 	if (place->flags & AFM_PL_POINTER)
-		fprintf(out, "true, \"then\": %" PRId64 "}", place->then);
+		fprintf(out, "true, \"then\": %" PRId64, place->then);
 	else
-		fputs("false}", out);
+		fputs("false", out);
+	fputs(place->flags & AFM_PL_DERIVED ? ", \"derived\": true}" : "}", out);
 }
 
 static void put_driver(const struct af_futuremap *map, const struct afm_driver *driver, FILE *out)

@@ -157,3 +157,59 @@ def test_the_main_future_is_in_some_block_on(profile, runtime):
         for place in driver["places"]:
             assert int(place["start"], 16) < int(place["end"], 16)
             assert place["base"] == "cfa" or place["base"] in KEPT.values()
+
+
+def calls(path, start, end):
+    """(address, name of what is called) of the calls in a stretch of code."""
+    names = {}
+    for line in subprocess.run(["nm", "-C", path], capture_output=True, text=True,
+                               check=True).stdout.splitlines():
+        found = re.match(r"([0-9a-f]+) [tTwW] (.*)", line)
+        if found:
+            names[int(found[1], 16)] = re.sub(r"::h[0-9a-f]{16}$", "", found[2])
+    slots = {}  # of the global offset table: what the loader writes there
+    for line in subprocess.run(["readelf", "-rW", path], capture_output=True, text=True,
+                               check=True).stdout.splitlines():
+        found = re.match(r"([0-9a-f]+) +\S+ R_X86_64_RELATIVE +([0-9a-f]+)", line)
+        if found:
+            slots[int(found[1], 16)] = int(found[2], 16)
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", f"--start-address={start}",
+                           f"--stop-address={end}", path], capture_output=True, text=True,
+                          check=True).stdout
+    loaded = {}  # what a register was given last
+    for line in code.splitlines():
+        found = re.match(r" +([0-9a-f]+):\s+(call|lea|mov) +(.*)", line)
+        if not found:
+            continue
+        where = re.search(r"\(%rip\)(?:,%(\w+))? +# ([0-9a-f]+)", found[3])
+        register = re.match(r"\*%(\w+)", found[3])
+        if where:
+            to = int(where[2], 16)
+            name = names.get(to if found[2] == "lea" else slots.get(to), "")
+            loaded[where[1]] = name
+        elif register:
+            name = loaded.get(register[1], "")
+        else:
+            direct = re.match(r"[0-9a-f]+(?= <)", found[3])
+            name = names.get(int(direct[0], 16), "") if direct else ""
+        if found[2] == "call":
+            yield int(found[1], 16), name
+
+
+@pytest.mark.parametrize("runtime", ["tokio", "own"])
+@pytest.mark.parametrize("profile", ["debug", "release", "debian-debug", "debian-release"])
+def test_the_future_is_known_where_its_thread_parks(profile, runtime):
+    """Between two polls: no inlined poll is around, and debug info of optimised code is silent."""
+    path = fixture(profile, f"ledger-{runtime}")
+    parked = 0
+    for driver in drivers_of(path):
+        start = int(driver["address"], 16)
+        if not re.search(r"::work::root>?$", driver["future"]) or "block_on" not in driver["name"]:
+            continue
+        for address, name in calls(path, start, start + driver["size"]):
+            if not re.search(r"CachedParkThread::park$|std::thread::(\w+::)?park$", name):
+                continue
+            parked += 1
+            assert any(int(p["start"], 16) <= address < int(p["end"], 16)
+                       for p in driver["places"]), (driver["name"], hex(address))
+    assert parked

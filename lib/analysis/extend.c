@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a driver's future is while its thread waits. Debug info places the `self` of an inlined
+ * poll inside that poll only; block_on parks outside it, between two polls. So the places are
+ * carried on through the code: a place still holds at an instruction if on every way there it
+ * held before and nothing on the way has changed its register or its slot of the frame (callees
+ * keep both), and if the next poll can be reached from there, so that the future has not ended.
+ * Ways that cannot be told (landing pads, targets of indirect jumps) count as ways on which
+ * nothing held.
+ */
+#include <stdlib.h>
+
+#include "analysis/drivers.h"
+#include "patch/plan/flow.h"
+
+/* Beyond these, a driver is left with what debug info says. */
+#define CODE_MAX (1u << 20) /* bytes of one function */
+#define WORK_MAX (1u << 26) /* places times instructions */
+#define ROUNDS_MAX 100
+
+enum { HOLDS = 1, REACHES = 2, GIVEN = 4 };
+
+struct flow {
+	struct af_builder *b;
+	VECTOR(struct af_flow_instruction) code; /* by address */
+	uint32_t *jumps; /* per instruction: index of its target, or AFM_NONE */
+	uint8_t *state;
+};
+
+static bool keep_instruction(void *arg, const struct af_flow_instruction *instruction)
+{
+	struct flow *flow = arg;
+	struct af_flow_instruction *kept = vector_push(&flow->code);
+
+	flow->b->failed |= !kept;
+	if (kept)
+		*kept = *instruction;
+	return kept;
+}
+
+/* The first instruction at or behind an address. */
+static size_t lower_bound(const struct flow *flow, uint64_t address)
+{
+	size_t low = 0, high = flow->code.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (flow->code.items[middle].address < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static uint32_t find(const struct flow *flow, uint64_t address)
+{
+	size_t i = lower_bound(flow, address);
+	bool found = i < flow->code.count && flow->code.items[i].address == address;
+	return found ? (uint32_t)i : AFM_NONE;
+}
+
+static int compare_addresses(const void *a, const void *b)
+{
+	const struct af_flow_instruction *x = a, *y = b;
+	return x->address < y->address ? -1 : x->address > y->address;
+}
+
+static bool decode(struct flow *flow, const struct af_die *function)
+{
+	struct af_ranges ranges;
+	uint64_t start, end, available, all = 0;
+
+	if (!af_ranges_start(&ranges, function))
+		return false;
+	while (af_ranges_next(&ranges, &start, &end)) {
+		const uint8_t *bytes = af_object_bytes(flow->b->object, start, &available);
+		if (start >= end || !bytes || end - start > available ||
+		    (all += end - start) > CODE_MAX)
+			return false;
+		if (!af_flow_decode(flow->b->object->machine, start, bytes, end - start,
+				    keep_instruction, flow))
+			return false;
+	}
+	size_t n = flow->code.count;
+	vector_sort(&flow->code, compare_addresses);
+	flow->jumps = reallocarray(NULL, n + 1, sizeof(*flow->jumps));
+	flow->state = calloc(n + 1, 1);
+	if (!flow->jumps || !flow->state) {
+		flow->b->failed = true;
+		return false;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct af_flow_instruction *in = &flow->code.items[i];
+		bool jumps = in->kind == AF_FLOW_BRANCH || in->kind == AF_FLOW_JUMP;
+		flow->jumps[i] = jumps ? find(flow, in->target) : AFM_NONE;
+	}
+	return n > 0 && !flow->b->failed;
+}
+
+/* Whether control goes from instruction i on to i + 1. */
+static bool falls(const struct flow *flow, size_t i)
+{
+	const struct af_flow_instruction *in = &flow->code.items[i];
+
+	return (in->kind == AF_FLOW_ON || in->kind == AF_FLOW_BRANCH) && i + 1 < flow->code.count &&
+	       (in + 1)->address == in->address + in->size;
+}
+
+static bool changes(const struct af_flow_instruction *in, const struct afm_place *place)
+{
+	if (place->base > 31)
+		return false;
+	if (in->changes >> place->base & 1)
+		return true;
+	if (!(place->flags & AFM_PL_POINTER) || in->base != (int)place->base)
+		return false;
+	/* The slot itself: written, or handed to somebody who may. */
+	if (in->width == 255)
+		return in->offset == place->offset;
+	return in->offset < place->offset + 8 && place->offset < in->offset + in->width;
+}
+
+/* Sets `bit` for the instructions in a span of code. */
+static void mark(struct flow *flow, uint64_t start, uint64_t end, uint8_t bit)
+{
+	for (size_t i = lower_bound(flow, start);
+	     i < flow->code.count && flow->code.items[i].address < end; i++)
+		flow->state[i] |= bit;
+}
+
+/* Carries REACHES backwards: what can get to an instruction that has it. */
+static void reach(struct flow *flow)
+{
+	bool again = true;
+
+	for (int round = 0; again && round < ROUNDS_MAX; round++) {
+		again = false;
+		for (size_t i = flow->code.count; i-- > 0;) {
+			if (flow->state[i] & REACHES)
+				continue;
+			if ((falls(flow, i) && (flow->state[i + 1] & REACHES)) ||
+			    (flow->jumps[i] != AFM_NONE &&
+			     (flow->state[flow->jumps[i]] & REACHES))) {
+				flow->state[i] |= REACHES;
+				again = true;
+			}
+		}
+	}
+}
+
+/* Takes HOLDS from where an instruction leads that the place does not survive. */
+static bool take_away(struct flow *flow, size_t i)
+{
+	uint32_t next[2] = {falls(flow, i) ? (uint32_t)i + 1 : AFM_NONE, flow->jumps[i]};
+	bool taken = false;
+
+	for (int k = 0; k < 2; k++) {
+		if (next[k] == AFM_NONE || (flow->state[next[k]] & (HOLDS | GIVEN)) != HOLDS)
+			continue;
+		flow->state[next[k]] &= (uint8_t)~HOLDS;
+		taken = true;
+	}
+	return taken;
+}
+
+/* HOLDS where the place holds on every way: begins with all that a known way leads to, and takes
+   away until nothing changes. False if that cannot be told. */
+static bool hold(struct flow *flow, const struct afm_place *place, uint32_t entry)
+{
+	size_t n = flow->code.count;
+	bool again = true;
+
+	for (size_t i = 0; i < n; i++) {
+		if (falls(flow, i))
+			flow->state[i + 1] |= HOLDS;
+		if (flow->jumps[i] != AFM_NONE)
+			flow->state[flow->jumps[i]] |= HOLDS;
+	}
+	if (entry != AFM_NONE)
+		flow->state[entry] &= (uint8_t)~HOLDS;
+	for (size_t i = 0; i < n; i++)
+		if (flow->state[i] & GIVEN)
+			flow->state[i] |= HOLDS;
+	for (int round = 0; again && round < ROUNDS_MAX; round++) {
+		again = false;
+		for (size_t i = 0; i < n; i++)
+			if (!(flow->state[i] & HOLDS) || changes(&flow->code.items[i], place))
+				again |= take_away(flow, i);
+	}
+	/* A jump table outside could lead to anywhere. */
+	for (size_t i = 0; i < n; i++)
+		if (flow->code.items[i].kind == AF_FLOW_TABLE && !(flow->state[i] & HOLDS))
+			return false;
+	return !again;
+}
+
+static bool same_where(const struct afm_place *a, const struct afm_place *b)
+{
+	return a->base == b->base && a->offset == b->offset && a->then == b->then &&
+	       a->flags == b->flags;
+}
+
+/* What debug info does not say, as further places. */
+static void add_derived(struct flow *flow, const struct afm_place *where, struct afm_driver *driver)
+{
+	struct afm_place *last = NULL;
+
+	for (size_t i = 0; i < flow->code.count; i++) {
+		const struct af_flow_instruction *in = &flow->code.items[i];
+		if ((flow->state[i] & (HOLDS | REACHES | GIVEN)) != (HOLDS | REACHES))
+			continue;
+		if (last && last->end == in->address) {
+			last->end += in->size;
+			continue;
+		}
+		last = builder_push(flow->b, places);
+		if (!last)
+			return;
+		*last = *where;
+		last->start = in->address;
+		last->end = in->address + in->size;
+		last->flags |= AFM_PL_DERIVED;
+		driver->n_places++;
+	}
+}
+
+static bool seen_before(const struct afm_place *given, size_t k)
+{
+	for (size_t i = 0; i < k; i++)
+		if (same_where(&given[i], &given[k]))
+			return true;
+	return false;
+}
+
+static void extend(struct flow *flow, struct afm_driver *driver, const struct afm_place *given,
+		   size_t n, const struct af_span *polls, size_t n_polls)
+{
+	uint32_t entry = find(flow, driver->address);
+
+	if ((n + n_polls) * flow->code.count > WORK_MAX)
+		return;
+	for (size_t k = 0; k < n && !flow->b->failed; k++) {
+		if (seen_before(given, k))
+			continue;
+		memset(flow->state, 0, flow->code.count);
+		for (size_t i = k; i < n; i++)
+			if (same_where(&given[i], &given[k]))
+				mark(flow, given[i].start, given[i].end, GIVEN);
+		for (size_t i = 0; i < n_polls; i++)
+			mark(flow, polls[i].start, polls[i].end, REACHES);
+		reach(flow);
+		if (hold(flow, &given[k], entry))
+			add_derived(flow, &given[k], driver);
+	}
+}
+
+void af_drivers_extend(struct af_builder *b, const struct af_die *function,
+		       struct afm_driver *driver, const struct af_span *polls, size_t n_polls)
+{
+	struct flow flow = {.b = b};
+	size_t n = driver->n_places;
+	struct afm_place *given = reallocarray(NULL, n + 1, sizeof(*given));
+
+	if (!given) {
+		b->failed = true;
+		return;
+	}
+	/* The table moves while it grows. */
+	if (n)
+		memcpy(given, &b->places.items[driver->first_place], n * sizeof(*given));
+	if (decode(&flow, function))
+		extend(&flow, driver, given, n, polls, n_polls);
+	vector_deinit(&flow.code);
+	free(flow.jumps);
+	free(flow.state);
+	free(given);
+}
