@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The variables of a coroutine where it stands: which of those that debug info lists are
+ * alive, as far as can be known from outside.
+ *
+ * A state lists what is stored in it, not what is alive: variables that were moved out keep
+ * their bytes, arguments are listed for ever. What tells is little: a variable that may have
+ * been moved mostly has a drop flag (a `bool` called `__N`, 0 once it is gone), which does not
+ * say whose it is. So one flag at 0 makes doubtful everything that could be moved. Nothing is
+ * said with more certainty than that:
+ *
+ * - a variable that is moved where nothing can panic between its making and its move, and that
+ *   was borrowed before, has no flag, and is taken for alive;
+ * - so is one whose type has nothing to drop: its bytes are what it was when it was moved;
+ * - a reference that is stored is taken to point to something that lives.
+ *
+ * Thread safety as target.h.
+ */
+#ifndef AF_INSPECT_LOCALS_H
+#define AF_INSPECT_LOCALS_H
+
+#include "inspect/value.h"
+
+enum af_local_life {
+	AF_LOCAL_ALIVE,
+	AF_LOCAL_PASSED,   /* an argument as it was passed; the function is done with it, or works
+			      on a copy that is not stored */
+	AF_LOCAL_DOUBTFUL, /* may have been moved out: its memory must not be shown as it */
+	AF_LOCAL_SHADOWED, /* several have this name, and which is where is not told */
+};
+
+struct af_local {
+	const char *name; /* as the user wrote it; in the map */
+	uint32_t type;	  /* in the image's map; never AFM_NONE */
+	uint64_t address; /* where it is */
+	enum af_local_life life;
+	bool by_reference; /* captured by reference: the type is a pointer to the variable's */
+};
+
+/*
+ * The variables of the coroutine of `type` at `address` whose active variant (index in the
+ * map's `variants`) is `variant`, in the order of their declaration, captured ones last: up to
+ * `max` of them; returns how many. Compiler's temporaries, drop flags and what is awaited are
+ * left out. None for a state that has returned or panicked.
+ */
+uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t type,
+			uint64_t address, uint32_t variant, struct af_local *locals, uint32_t max);
+
+/* The value of one: as af_value_print, or "<moved?>", "<shadowed>", or with " (as passed)". */
+void af_local_print(struct af_line *line, const struct af_value_options *options,
+		    const struct af_target *target, uint32_t image, const struct af_local *local);
+
+#endif
