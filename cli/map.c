@@ -18,13 +18,15 @@
 struct arguments {
 	const char *object;
 	bool text, json; /* as asked for; neither: the usual */
-	bool sizes;
+	bool sizes, types;
 	struct af_filter filter;
 };
 
 static const struct argp_option options[] = {
 	{"format", 'f', "FORMAT", 0, "json (the usual one) or text (of --sizes the usual one)", 0},
 	{"sizes", 's', NULL, 0, "the largest futures, and what each holds across each await", 0},
+	{"types", 't', NULL, 0, "every type that a future can lead to, with its layout, as JSON",
+	 0},
 	{"filter", 'F', "PATTERNS", 0,
 	 "only futures whose name or source path matches; !PATTERN excludes", 0},
 	{"generated-only", 'g', NULL, 0, "only what the compiler made of async code", 0},
@@ -45,6 +47,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 's':
 		a->sizes = true;
+		return 0;
+	case 't':
+		a->types = true;
 		return 0;
 	case 'F':
 		why = af_filter_check(arg);
@@ -94,6 +99,8 @@ static int print(const struct arguments *a, const struct af_futuremap *map)
 
 	if (a->sizes)
 		error = af_sizes_print(map, &a->filter, a->json, stdout);
+	else if (a->types)
+		af_map_print_types(map, stdout);
 	else if (a->text)
 		af_map_print_text(map, &a->filter, stdout);
 	else

@@ -492,6 +492,20 @@ static void detail(struct af_builder *b, uint32_t index)
 	b->types.items[index] = type;
 }
 
+/* Debug info leaves the size of an array to whoever reads it. What an array holds was interned
+   before it. */
+static void size_arrays(struct af_builder *b)
+{
+	for (size_t i = 0; i < b->types.count; i++) {
+		struct afm_type *type = &b->types.items[i];
+		if (type->kind != AFM_T_ARRAY || type->size || type->target == AFM_NONE)
+			continue;
+		if (__builtin_mul_overflow(type->length, b->types.items[type->target].size,
+					   &type->size))
+			type->size = 0;
+	}
+}
+
 void af_types_detail(struct af_builder *b)
 {
 	for (; b->n_detailed < b->types.count && !b->failed; b->n_detailed++)
@@ -509,6 +523,7 @@ void af_types_detail(struct af_builder *b)
 		for (; b->n_detailed < b->types.count && !b->failed; b->n_detailed++)
 			detail(b, (uint32_t)b->n_detailed);
 	}
+	size_arrays(b);
 }
 
 uint32_t af_types_field(const struct af_builder *b, uint32_t type, const char *name)

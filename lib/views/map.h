@@ -13,6 +13,8 @@
 /* Write what the filter wants of the map to `out`; errors are left in the stream. */
 void af_map_print_json(const struct af_futuremap *map, const struct af_filter *filter, FILE *out);
 void af_map_print_text(const struct af_futuremap *map, const struct af_filter *filter, FILE *out);
+/* Every type with its fields and variants, as JSON. */
+void af_map_print_types(const struct af_futuremap *map, FILE *out);
 
 /* "futures", "no-async", "stripped", "line-tables-only". */
 const char *af_map_verdict_name(uint32_t verdict);
