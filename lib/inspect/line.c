@@ -115,7 +115,7 @@ void af_line_float(struct af_line *line, double number, bool single)
 	const char *exponent = strchr(text, 'e');
 	int scale = exponent ? (int)strtol(exponent + 1, NULL, 10) : 0;
 
-	if (number != 0 && (scale < -5 || scale >= 16)) {
+	if (number != 0 && (scale < -4 || scale >= 16)) {
 		af_line_append(line, digits, 1);
 		if (n > 1) {
 			af_line_put(line, ".");

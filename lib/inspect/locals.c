@@ -11,7 +11,8 @@
 #include "inspect/locals.h"
 
 #define DEPTH_MAX 8
-#define BUDGET 200 /* types looked at for one variable */
+#define BUDGET 200	/* types looked at for one variable */
+#define FIELDS_MAX 4096 /* of one state; more are not looked at */
 
 struct state {
 	const struct af_target *target;
@@ -41,9 +42,14 @@ static bool is_drop_flag(const struct state *s, const struct afm_field *field)
 	       af_futuremap_types(s->map, field->type)->kind == AFM_T_BOOL;
 }
 
+static uint32_t n_fields(const struct afm_variant *variant)
+{
+	return variant->n_fields < FIELDS_MAX ? variant->n_fields : FIELDS_MAX;
+}
+
 static bool flags_are_set(const struct state *s)
 {
-	for (uint32_t i = 0; i < s->variant->n_fields; i++) {
+	for (uint32_t i = 0; i < n_fields(s->variant); i++) {
 		const struct afm_field *field =
 			af_futuremap_fields(s->map, s->variant->first_field + i);
 		uint64_t flag;
@@ -61,7 +67,7 @@ static uint32_t count(const struct state *s, const struct afm_variant *variant, 
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < variant->n_fields; i++)
+	for (uint32_t i = 0; i < n_fields(variant); i++)
 		n += af_futuremap_fields(s->map, variant->first_field + i)->name == name;
 	return n;
 }
@@ -244,7 +250,7 @@ uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t
 			  .unresumed = af_futuremap_variants(map, t->first_variant),
 			  .is_function = future->kind == AFM_F_ASYNC_FN};
 	s.all_kept = flags_are_set(&s);
-	for (uint32_t i = 0; i < s.variant->n_fields && n < max; i++) {
+	for (uint32_t i = 0; i < n_fields(s.variant) && n < max; i++) {
 		const struct afm_field *field =
 			af_futuremap_fields(map, s.variant->first_field + i);
 		if (is_users(&s, field) && !is_repeated(&s, i))

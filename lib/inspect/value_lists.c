@@ -81,7 +81,7 @@ static enum af_read raw_parts(const struct af_show *s, struct af_spot raw, uint6
 {
 	const char *const old[] = {"ptr", "cap"};
 	const char *const now[] = {"inner.ptr", "inner.cap"};
-	uint64_t parts[2];
+	uint64_t parts[2] = {0};
 	enum af_read read = af_show_numbers(s, raw, now, parts, 2);
 
 	if (read == AF_READ_NONE)
@@ -148,7 +148,7 @@ bool af_show_string(struct af_show *s, struct af_spot at)
 			;
 	}
 	read = af_show_vec_parts(s, at, &list);
-	if (read == AF_READ_NONE || list.stride != 1)
+	if (read == AF_READ_NONE || (read == AF_READ_FINE && list.stride != 1))
 		return false;
 	if (!has_failed(s, read, &list))
 		af_show_text(s, how, list.base, list.length);
@@ -161,7 +161,7 @@ bool af_show_deque(struct af_show *s, struct af_spot at)
 	const char *const now[] = {"head", "len"};
 	const char *const old[] = {"tail", "head"};
 	struct af_spot raw = at;
-	uint64_t parts[2], pointer, capacity;
+	uint64_t parts[2] = {0}, pointer, capacity;
 	uint32_t element = af_show_type(s, at.type)->template_arg;
 	struct af_list list = {.type = element};
 

@@ -73,16 +73,16 @@ static void show_fields(struct af_show *s, uint32_t first, uint32_t n, uint64_t 
 
 /* Whether there can be values of this type, for sure. A struct without fields may be a unit
    or an enum without variants: debug info shows both alike. */
-static bool is_inhabited(const struct af_show *s, uint32_t type, int depth)
+static bool is_inhabited(const struct af_show *s, uint32_t type, int depth, int *budget)
 {
-	if (type == AFM_NONE || depth > 4)
+	if (type == AFM_NONE || depth > 4 || --*budget < 0)
 		return false;
 	const struct afm_type *t = af_show_type(s, type);
 	const char *name = af_futuremap_string(s->map, t->name);
 
 	if (t->kind != AFM_T_STRUCT)
 		return strcmp(name, "!") != 0 && t->kind != AFM_T_OPAQUE &&
-		       (t->kind != AFM_T_ARRAY || is_inhabited(s, t->target, depth + 1));
+		       (t->kind != AFM_T_ARRAY || is_inhabited(s, t->target, depth + 1, budget));
 	if (t->n_variants)
 		return t->discr_offset != AFM_NONE;
 	if (!t->n_fields)
@@ -90,7 +90,7 @@ static bool is_inhabited(const struct af_show *s, uint32_t type, int depth)
 		       !strcmp(name, "alloc::alloc::Global");
 	for (uint32_t i = 0; i < t->n_fields; i++)
 		if (!is_inhabited(s, af_futuremap_fields(s->map, t->first_field + i)->type,
-				  depth + 1))
+				  depth + 1, budget))
 			return false;
 	return true;
 }
@@ -100,6 +100,7 @@ static const struct afm_variant *possible_variant(const struct af_show *s,
 						  const struct afm_type *type)
 {
 	const struct afm_variant *only = NULL;
+	int budget = 200; /* types looked at */
 
 	for (uint32_t i = 0; i < type->n_variants; i++) {
 		const struct afm_variant *v =
@@ -107,7 +108,8 @@ static const struct afm_variant *possible_variant(const struct af_show *s,
 		bool possible = true;
 		for (uint32_t k = 0; k < v->n_fields && possible; k++)
 			possible = is_inhabited(
-				s, af_futuremap_fields(s->map, v->first_field + k)->type, 0);
+				s, af_futuremap_fields(s->map, v->first_field + k)->type, 0,
+				&budget);
 		if (!possible)
 			continue;
 		if (only)

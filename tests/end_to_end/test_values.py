@@ -92,6 +92,15 @@ def test_what_was_moved_is_not_shown_as_alive(parked):
     assert checked == 7
 
 
+def test_noise_behind_the_real_map(parked):
+    for seed in range(20):
+        done = subprocess.run([TOOL, "--noise", parked.map, str(seed)], capture_output=True,
+                              text=True, check=True, timeout=60)
+        types, read, *_ = map(int, re.findall(r"\d+", done.stdout))
+        assert types > 1000 and read > 200
+        assert int(re.search(r"at most (\d+) reads", done.stdout)[1]) < 20000
+
+
 def test_temporaries_are_left_out(parked):
     names = {name for _, read in parked.read for name in read}
     assert not [name for name in names if name.startswith("__")]
