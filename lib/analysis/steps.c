@@ -2,7 +2,7 @@
 /*
  * The ways down to what is awaited (struct afm_step), from every task root and every vtable of
  * a future. What a way goes through: a coroutine's `__awaitee`, the fields of a struct or of an
- * enum's variant that lead to futures, boxes, pins, `&mut`. What it does not: anything shared
+ * enum's variant that lead to futures, arrays, boxes, pins, `&mut`. What it does not: anything shared
  * (Arc, Rc, `&`), collections, raw pointers, unions.
  */
 #include <stdlib.h>
@@ -90,6 +90,8 @@ static bool find_leads(struct stepper *s, uint32_t type, unsigned depth)
 		return true;
 	if (t->kind == AFM_T_POINTER)
 		return is_exclusive(s, type) && leads(s, t->target, depth + 1);
+	if (t->kind == AFM_T_ARRAY)
+		return t->length && leads(s, t->target, depth + 1);
 	if (t->kind != AFM_T_STRUCT || (t->flags & AFM_TF_DECLARATION))
 		return false;
 	if (any_leads(s, t->first_field, t->n_fields, depth + 1))
@@ -200,6 +202,10 @@ static void go_to(struct stepper *s, struct afm_step_case *c, uint32_t type, uin
 		way.via = AFM_V_POINTER;
 		way.next = step_for(s, t.target);
 		add_way(s, c, way);
+	} else if (t.kind == AFM_T_ARRAY) {
+		/* One more than there is room for, so that the cut is seen. */
+		for (uint64_t i = 0; i < t.length && i <= AFM_WAYS_MAX; i++)
+			go_to(s, c, t.target, offset + i * type_at(s, t.target)->size, depth + 1);
 	} else {
 		go_to_fields(s, c, type, t.first_field, t.n_fields, offset, depth + 1);
 	}

@@ -28,6 +28,7 @@
 #include "preload/config.h"
 #include "preload/host.h"
 #include "patch/plan/site.h"
+#include "record/parked.h"
 #include "record/syscall.h"
 #include "record/thread.h"
 
@@ -73,6 +74,8 @@ static void hook_everything(struct af_session *s, const struct af_host *host,
 		s->hooks.functions = map->header->polls.count;
 		s->hooks.refused[AF_REFUSAL_THREADS] = s->hooks.functions;
 	} else {
+		if (af_parked_start(map, host->place.load_bias))
+			af_patch_vtables(map, &host->place);
 		af_patch_apply(map, &host->place, &filter, 0, &s->hooks);
 	}
 	set_host_state(s, AF_HOST_RECORDING);

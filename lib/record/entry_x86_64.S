@@ -186,10 +186,23 @@ begin_stub af_stub_plain
 	jmp	1b
 end_stub af_stub_plain
 
+/* Where the task was parked until now: a root takes one argument, in rdi, so that the C
+   function may use the other registers. The vector ones it leaves alone. */
+.macro read_parked
+	cmpq	$0, AF_HOOK_ROOT(%r10)
+	je	.Lread\@
+	movq	%r10, %rsi
+	call	af_parked_record
+	movq	AF_FRAME_HOOK(%rbp), %r10
+	movq	AF_FRAME_RDI(%rbp), %rdi
+.Lread\@:
+.endm
+
 /* tokio::runtime::task::raw::poll(ptr: NonNull<Header>): the task's id lies at
    Header + (*Header.vtable).id_offset. Read at entry, where the caller's reference keeps
    the task; never after, when it may be gone. */
 begin_stub af_stub_tokio_root
+	read_parked
 	take_slot %rax
 	movl	AF_HOOK_STATE(%r10), %eax
 	movq	(%rdi,%rax), %rax		/* vtable */
@@ -205,6 +218,12 @@ begin_stub af_stub_tokio_root
 	exit_and_return KIND_EXIT_POLL
 	.cfi_restore_state
 end_stub af_stub_tokio_root
+
+/* async-task's run(ptr): a task that is known by its address. */
+begin_stub af_stub_root
+	read_parked
+	jmp	.Lplain_decided
+end_stub af_stub_root
 
 /* The slow paths keep every register but flags; their C parts use no vector registers
    (-mgeneral-regs-only). Called with rsp 16-aligned. */

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define AFR_MAGIC "AFRAW\0\1\n"
-#define AFR_VERSION 1
+#define AFR_VERSION 2
 
 /*
  * One record, 16 bytes, written by one thread into its own chunk:
@@ -40,6 +40,9 @@ enum afr_kind {
 	AFR_EXIT_STATE,	   /* subject: the coroutine's `__state` after return */
 	AFR_EXIT_POLL,	   /* subject: enum afr_result */
 	AFR_UNWIND,	   /* a panic (or forced unwind) passed through; closes like an exit */
+	AFR_PARKED,	   /* before a task's ENTER on the same thread: where the task stood
+			      until now. function: the root; subject: number of a node,
+			      innermost of an await stack. Several for several branches */
 	AFR_KIND_COUNT
 };
 
@@ -92,6 +95,7 @@ enum afr_block_type {
 	AFR_B_CLOCK,	   /* struct afr_clock: calibration at the end (last one counts) */
 	AFR_B_HOOKS,	   /* struct afr_hooks */
 	AFR_B_END,	   /* struct afr_end: the companion finished in order */
+	AFR_B_NODES,	   /* struct afr_node[]: levels of await stacks, each once */
 };
 
 struct afr_block {
@@ -113,6 +117,14 @@ struct afr_chunk {
 	uint32_t count;		/* records that follow */
 	uint32_t thread;	/* number of the thread in this session: tells a reused tid */
 	char name[16];		/* thread name (comm), NUL terminated */
+};
+
+/* One level of an await stack. */
+struct afr_node {
+	uint32_t number;	/* as records name it; 1 .. */
+	uint32_t parent;	/* the level above, 0: the task's own future */
+	uint32_t object;	/* which OBJECT block, from 0 */
+	uint32_t step_case;	/* in its map's step_cases */
 };
 
 struct afr_clock {
@@ -145,6 +157,7 @@ _Static_assert(sizeof(struct afr_header) == 64, "afr_header");
 _Static_assert(sizeof(struct afr_block) == 16, "afr_block");
 _Static_assert(sizeof(struct afr_object) == 16, "afr_object");
 _Static_assert(sizeof(struct afr_chunk) == 32, "afr_chunk");
+_Static_assert(sizeof(struct afr_node) == 16, "afr_node");
 _Static_assert(sizeof(struct afr_clock) == 16, "afr_clock");
 _Static_assert(sizeof(struct afr_hooks) == 264, "afr_hooks");
 _Static_assert(sizeof(struct afr_end) == 32, "afr_end");

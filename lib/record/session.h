@@ -6,6 +6,7 @@
  *
  *   +--------------------+ 0
  *   | struct af_session  | one page or more: who, what, how it goes
+ *   |   its nodes        | await stacks, interned: see parked.h
  *   +--------------------+ chunks_offset
  *   | chunk 0            | AF_CHUNK_SIZE each: struct af_chunk, then records
  *   | ...                |
@@ -33,6 +34,23 @@
 #define AF_CHUNK_SIZE (64u << 10)
 #define AF_CHUNKS 512u /* 32 MiB at most, touched only as used: free chunks are a stack */
 #define AF_PATH_MAX 4096
+
+/* A node of await stacks: one case of one step (futuremap.h) below another node. Its number is
+   its place in `nodes` + 1; 0 is the task itself. */
+#define AF_NODES (1u << 16)
+#define AF_NODE_PARENT_SHIFT 40
+static inline uint64_t af_node_key(uint32_t parent, uint32_t step_case)
+{
+	return (uint64_t)parent << AF_NODE_PARENT_SHIFT | ((uint64_t)step_case + 1);
+}
+static inline uint32_t af_node_parent(uint64_t key)
+{
+	return (uint32_t)(key >> AF_NODE_PARENT_SHIFT);
+}
+static inline uint32_t af_node_case(uint64_t key)
+{
+	return (uint32_t)(key - 1);
+}
 
 enum af_chunk_state { AF_CHUNK_FREE = 0, AF_CHUNK_ACTIVE, AF_CHUNK_FULL };
 
@@ -100,6 +118,12 @@ struct af_session {
 	_Atomic uint32_t freed_count;	/* futex: chunks drained so far */
 	_Atomic uint32_t host_waiters;	/* threads waiting for a free chunk */
 	_Atomic uint64_t dropped;	/* records lost for want of a chunk */
+
+	/* Host: */
+	_Atomic uint32_t n_nodes;	/* taken in node_order; may run beyond AF_NODES */
+	uint32_t reserved1;
+	_Atomic uint64_t nodes[AF_NODES];	/* by hash; 0 free, else af_node_key() */
+	_Atomic uint32_t node_order[AF_NODES];	/* numbers, oldest first; 0: not yet told */
 };
 /* clang-format on */
 

@@ -39,6 +39,7 @@ OFFSET(af_hook, tag_offset, AF_HOOK_TAG_OFFSET);
 OFFSET(af_hook, root_id, AF_HOOK_ROOT_ID);
 OFFSET(af_hook, mask, AF_HOOK_MASK);
 OFFSET(af_hook, pending, AF_HOOK_PENDING);
+OFFSET(af_hook, root, AF_HOOK_ROOT);
 OFFSET(af_hook, self_mask, AF_HOOK_SELF_MASK);
 _Static_assert(sizeof(struct af_hook) == 64, "one cache line");
 _Static_assert(sizeof(struct af_gate) == 4096, "one page");
@@ -46,7 +47,7 @@ _Static_assert(sizeof(struct af_gate) == 4096, "one page");
 #define WAIT_STEP_NS 5000000 /* 5 ms, up to */
 #define WAIT_STEPS 40	     /* 200 ms in all, then drop */
 
-__thread struct af_thread af_thread __attribute__((tls_model("initial-exec")));
+__thread struct af_thread af_thread;
 uint64_t af_record_base;
 void (*af_record_decide)(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);
 
@@ -60,8 +61,6 @@ static uint32_t generation; /* of `session`: one more in every forked process */
 
 /* Where records go that cannot be kept. Threads overwrite each other's: nobody reads it. */
 static struct afr_record sink[512] __attribute__((aligned(64)));
-
-void af_record_refill(void);
 
 static void open_gate(struct af_session *s)
 {
@@ -252,4 +251,18 @@ void af_record_refill(void)
 	if (stale && t->chunk)
 		move_records(t, stale);
 	af_syscall4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&before, 0, 8);
+}
+
+struct afr_record *af_record_slot(void)
+{
+	for (;;) {
+		/* As the stubs do: one instruction, which a signal handler cannot split. */
+		uint64_t *place = (uint64_t *)((char *)&af_thread + af_gate.shift);
+		uint64_t slot = sizeof(struct afr_record);
+		__asm__("xaddq %0, %1"
+			: "+r"(slot), "+m"(place[AF_THREAD_CURSOR / sizeof(*place)]));
+		if (slot < place[AF_THREAD_LIMIT / sizeof(*place)])
+			return (struct afr_record *)slot;
+		af_record_refill();
+	}
 }

@@ -21,6 +21,7 @@
 #define AF_HOOK_ROOT_ID 36
 #define AF_HOOK_MASK 40
 #define AF_HOOK_PENDING 48
+#define AF_HOOK_ROOT 48
 #define AF_HOOK_SELF_MASK 56
 
 #define AF_HOOK_UNDECIDED 1 /* which register holds self: decided at the first hit */
@@ -60,7 +61,10 @@ struct af_hook {
 	uint32_t tag_offset;   /* of Poll's tag in the returned value */
 	uint32_t root_id;      /* tokio root: offset of Vtable.id_offset */
 	uint64_t mask;	       /* (word & mask) == pending: the poll returned Pending */
-	uint64_t pending;
+	union {
+		uint64_t pending;
+		uint64_t root; /* of a root: af_parked_root(), 0: do not read the task */
+	};
 	uint64_t self_mask; /* AFR_SUBJECT_MASK, or 0 where self is unknown */
 };
 
@@ -98,6 +102,7 @@ extern struct af_gate af_gate;
 void af_stub_coroutine(void);  /* `__state` of one byte */
 void af_stub_plain(void);      /* hand-written polls, and roots known by address */
 void af_stub_tokio_root(void); /* tokio: the task's id is read */
+void af_stub_root(void);       /* another executor's root, whose task can be read */
 
 /* Starts recording into `session` (mapped, its chunks free). Before any stub can run. */
 void af_record_start(struct af_session *session);
@@ -120,6 +125,14 @@ extern void (*af_record_decide)(struct af_hook *hook, uint64_t rdi, uint64_t rsi
 
 /* The time of the hot path: the counter at session start. */
 extern uint64_t af_record_base;
+
+/* For what records from C (parked.c): a slot of this thread's chunk, in which word0 has to be
+   written last. */
+struct afr_record *af_record_slot(void);
+/* Gives this thread a chunk where it has none, or its is full. */
+void af_record_refill(void);
+
+extern __thread struct af_thread af_thread __attribute__((tls_model("initial-exec")));
 
 #endif
 #endif

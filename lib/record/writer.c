@@ -245,6 +245,33 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 	return true;
 }
 
+/* The nodes that are new since the last time. */
+static void write_nodes(struct af_writer *w)
+{
+	struct af_session *s = w->session;
+	struct afr_node nodes[256];
+	for (;;) {
+		uint32_t n = 0;
+		while (n < 256 && w->nodes < AF_NODES) {
+			/* Acquire: pairs with the release in parked.c; the key is there. */
+			uint32_t number = atomic_load_explicit(&s->node_order[w->nodes],
+							       memory_order_acquire);
+			if (!number || number > AF_NODES)
+				break;
+			uint64_t key = atomic_load(&s->nodes[number - 1]);
+			nodes[n++] = (struct afr_node){
+				.number = number,
+				.parent = af_node_parent(key),
+				.step_case = af_node_case(key),
+			};
+			w->nodes++;
+		}
+		if (!n)
+			return;
+		write_block(w, AFR_B_NODES, NULL, 0, nodes, n * sizeof(*nodes));
+	}
+}
+
 bool af_writer_drain(struct af_writer *writer, enum af_drain what)
 {
 	uint32_t drained = 0;
@@ -257,6 +284,7 @@ bool af_writer_drain(struct af_writer *writer, enum af_drain what)
 			wake_waiters(writer->session);
 	}
 	wake_waiters(writer->session);
+	write_nodes(writer);
 	return drained;
 }
 

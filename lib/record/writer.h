@@ -20,6 +20,7 @@ struct af_writer {
 	uint64_t lost_to_disk;			  /* records that could not be written */
 	struct af_error *error;			  /* the first failure to write; NULL if none */
 	struct afr_record copy[AF_CHUNK_RECORDS]; /* of a chunk with slots never written */
+	uint32_t nodes;	    /* of session->node_order, so many have been written */
 	uint32_t *patience; /* per chunk: drains for which a slot has not been written */
 };
 

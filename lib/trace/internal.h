@@ -38,6 +38,9 @@ struct af_trace {
 	size_t n_chunks;
 	struct af_thread_entry *threads;
 
+	struct afr_node *nodes; /* by number - 1; number 0: not there */
+	uint32_t n_nodes;
+
 	struct af_tasks tasks; /* of the last walk */
 };
 

@@ -72,3 +72,34 @@ bool af_function_await(const struct af_trace *trace, const struct af_function *f
 	*line = variant->line;
 	return true;
 }
+
+bool af_trace_level(const struct af_trace *trace, uint32_t number, struct af_level *level)
+{
+	if (!number || number > trace->n_nodes || !trace->nodes[number - 1].number)
+		return false;
+	const struct afr_node *node = &trace->nodes[number - 1];
+	if (node->object >= trace->n_maps ||
+	    node->step_case >= trace->maps[node->object].header->step_cases.count)
+		return false;
+	const struct af_futuremap *map = &trace->maps[node->object];
+	const struct afm_step_case *c = af_futuremap_step_cases(map, node->step_case);
+	const struct afm_step *step = af_futuremap_steps(map, c->step);
+	const struct afm_type *type = af_futuremap_types(map, step->type);
+	uint32_t name = type->name;
+	if (type->future != AFM_NONE)
+		name = af_futuremap_futures(map, type->future)->name;
+	*level = (struct af_level){
+		.parent = node->parent,
+		.name = af_futuremap_string(map, name),
+		.file = "",
+		.started = true,
+	};
+	if (!(step->flags & AFM_SF_COROUTINE) || c->variant == AFM_NONE)
+		return true;
+	/* An unresumed coroutine's place is where it is defined. */
+	const struct afm_variant *variant = af_futuremap_variants(map, c->variant);
+	level->started = c->tag != 0;
+	level->file = af_futuremap_string(map, variant->file);
+	level->line = variant->line;
+	return true;
+}

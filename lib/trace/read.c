@@ -17,6 +17,8 @@
 
 #include "trace/internal.h"
 
+#define NODES_MAX (1u << 20) /* far more than a recorder makes */
+
 /* What the walk over the blocks collects before it is put in order. */
 struct index {
 	struct af_trace *trace;
@@ -98,6 +100,27 @@ static bool read_chunk(struct index *index, const uint8_t *data, size_t length)
 	return true;
 }
 
+static bool read_nodes(struct af_trace *trace, const uint8_t *data, size_t length)
+{
+	const struct afr_node *nodes = (const void *)data;
+	for (size_t i = 0; i < length / sizeof(*nodes); i++) {
+		uint32_t number = nodes[i].number;
+		if (!number || number > NODES_MAX || nodes[i].parent > NODES_MAX)
+			continue;
+		if (number > trace->n_nodes) {
+			uint32_t room = number + number / 2;
+			struct afr_node *more = realloc(trace->nodes, room * sizeof(*more));
+			if (!more)
+				return false;
+			memset(more + trace->n_nodes, 0, (room - trace->n_nodes) * sizeof(*more));
+			trace->nodes = more;
+			trace->n_nodes = room;
+		}
+		trace->nodes[number - 1] = nodes[i];
+	}
+	return true;
+}
+
 /* One block whose `length` bytes are in the file; false when memory is short. */
 static bool read_block(struct index *index, uint32_t type, const uint8_t *data, size_t length)
 {
@@ -110,6 +133,8 @@ static bool read_block(struct index *index, uint32_t type, const uint8_t *data, 
 		return read_object(index, data, length);
 	case AFR_B_CHUNK:
 		return read_chunk(index, data, length);
+	case AFR_B_NODES:
+		return read_nodes(index->trace, data, length);
 	case AFR_B_CLOCK:
 		if (length >= sizeof(struct afr_clock))
 			index->clock = (const void *)data;
@@ -365,6 +390,7 @@ void af_trace_close(struct af_trace *trace)
 	if (!trace)
 		return;
 	af_tasks_deinit(&trace->tasks);
+	free(trace->nodes);
 	free(trace->threads);
 	free(trace->chunks);
 	free(trace->functions);

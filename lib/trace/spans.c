@@ -2,6 +2,7 @@
 #include "trace/spans.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static struct af_open_span *top_of(const struct af_span_stack *stack)
 {
@@ -59,7 +60,12 @@ static bool is_born_with(const struct af_walker *walker, const struct af_span *s
 static void replace_task(struct af_span_stack *stack, struct af_walker *walker, int32_t at)
 {
 	struct af_open_span *root = &stack->open[at];
+	uint32_t before = root->span.task;
 	uint32_t number = find_task(walker, AF_KEY_ADDRESS, &root->span, true);
+	if (number && before) {
+		af_tasks_get(&walker->trace->tasks, before)->polling--;
+		af_tasks_get(&walker->trace->tasks, number)->polling++;
+	}
 	for (uint32_t i = (uint32_t)at; i < stack->depth; i++)
 		stack->open[i].span.task = number;
 	root->fresh = true;
@@ -118,6 +124,26 @@ static void begin_task(struct af_span_stack *stack, struct af_walker *walker,
 	}
 }
 
+/* The time since the task's last poll, if there was one. */
+static void end_wait(struct af_span_stack *stack, struct af_walker *walker,
+		     const struct af_open_span *open)
+{
+	if (!walker->visitor->wait)
+		return;
+	const struct af_task *task = af_tasks_get(&walker->trace->tasks, open->span.task);
+	if (!task->polls || task->polling || task->state != AF_TASK_ALIVE)
+		return;
+	struct af_wait wait = {
+		.task = task,
+		.begin = task->last < open->span.begin ? task->last : open->span.begin,
+		.end = open->span.begin,
+		.n_nodes = stack->n_nodes,
+	};
+	memcpy(wait.nodes, stack->nodes, sizeof(wait.nodes));
+	if (!walker->visitor->wait(walker->context, &wait))
+		walker->stopped = true;
+}
+
 static void end_task(struct af_walker *walker, const struct af_open_span *open)
 {
 	const struct af_span *span = &open->span;
@@ -125,6 +151,8 @@ static void end_task(struct af_walker *walker, const struct af_open_span *open)
 		return;
 	struct af_task *task = af_tasks_get(&walker->trace->tasks, span->task);
 	task->polls++;
+	task->polling--;
+	task->parked = span->state;
 	task->busy += span->end - span->begin;
 	if (span->end > task->last)
 		task->last = span->end;
@@ -178,6 +206,11 @@ static void begin_span(struct af_span_stack *stack, struct af_walker *walker,
 	stack->depth++;
 	open->span.outermost = is_outermost(walker, open, kind);
 	begin_task(stack, walker, open, kind);
+	if (open->owns_task && open->span.task) {
+		end_wait(stack, walker, open);
+		af_tasks_get(&walker->trace->tasks, open->span.task)->polling++;
+	}
+	stack->n_nodes = 0;
 	if (walker->visitor->begin && !walker->visitor->begin(walker->context, &open->span))
 		walker->stopped = true;
 }
@@ -288,6 +321,10 @@ void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
 	case AFR_ENTER_TASK:
 	case AFR_ENTER_TASK_AT:
 		begin_span(stack, walker, record, now);
+		break;
+	case AFR_PARKED:
+		if (stack->n_nodes < AF_WAIT_NODES)
+			stack->nodes[stack->n_nodes++] = (uint32_t)afr_subject(record);
 		break;
 	default:
 		end_by_record(stack, walker, record, now);

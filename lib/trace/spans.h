@@ -35,7 +35,9 @@ struct af_span_stack {
 	const struct af_thread *thread;
 	struct af_open_span *open;
 	uint32_t depth, room;
-	uint64_t last; /* ns of the last record: time never runs back */
+	uint64_t last;		       /* ns of the last record: time never runs back */
+	uint32_t nodes[AF_WAIT_NODES]; /* of the task whose poll begins next */
+	uint32_t n_nodes;
 };
 
 /* What all threads of a walk share. */

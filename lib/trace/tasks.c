@@ -76,6 +76,7 @@ static uint32_t born(struct af_tasks *tasks, uint64_t subject, uint32_t function
 		.subject = subject,
 		.first = now,
 		.last = now,
+		.parked = AF_STATE_NONE,
 	};
 	return number;
 }

@@ -21,6 +21,8 @@
 #include "base/error.h"
 #include "record/rawtrace.h"
 
+#define AF_WAIT_NODES 8
+
 struct af_trace;
 
 /* A poll function of one of the objects; strings belong to the trace, never NULL. */
@@ -57,6 +59,9 @@ struct af_task {
 	uint64_t polls;	      /* outermost polls of it that have ended or were cut off */
 	uint64_t busy;	      /* ns in those */
 	uint64_t first, last; /* ns since the trace began: begin of first, end of last poll */
+	uint32_t polling;     /* polls of it that are open: more than one for a moment, when
+				 another thread takes it before its executor's entry returns */
+	uint64_t parked;      /* the state its future was last left in, AF_STATE_NONE if unknown */
 };
 
 enum af_span_result {
@@ -90,14 +95,38 @@ struct af_span {
 #define AF_STATE_NONE UINT64_MAX
 
 /*
+ * A task between two of its polls: where it stood. `nodes` are the innermost levels of its
+ * await stacks, one for each branch of a join or select, for af_trace_level(); none where
+ * its memory was not read. Then `task` may say in which state it was left (parked).
+ */
+struct af_wait {
+	const struct af_task *task;
+	uint64_t begin, end; /* ns since the trace began */
+	bool open;	     /* it still waited when the trace ended */
+	uint32_t n_nodes;
+	uint32_t nodes[AF_WAIT_NODES];
+};
+
+/* One level of an await stack: a future, and where it stands. */
+struct af_level {
+	uint32_t parent;  /* node of the level above; 0: this is the task's own future */
+	const char *name; /* as people write it */
+	const char *file; /* the await point; "" if it has none (hand-written futures) */
+	uint32_t line;
+	bool started; /* it has been polled at least once, as far as can be told */
+};
+
+/*
  * Called in order of time over all threads; false stops the walk. In `begin` everything
- * up to `self` and `begin` is set (the task may still turn out to be a new one). Either
+ * up to `self` and `begin` is set (the task may still turn out to be a new one). Any
  * may be NULL. The span is good for the length of the call; what a visitor wants to find
  * again at the end goes into its cookie.
  */
 struct af_visitor {
 	bool (*begin)(void *context, struct af_span *span);
 	bool (*end)(void *context, struct af_span *span);
+	/* When it ends: just before the begin of the next poll, or at the trace's end. */
+	bool (*wait)(void *context, const struct af_wait *wait);
 };
 
 /* What the walk came across beside spans. All are counts of this walk. */
@@ -142,6 +171,11 @@ const struct af_function *af_trace_function(const struct af_trace *trace, uint32
 /* Where a coroutine stands in `state` (3 and up): false if that cannot be told. */
 bool af_function_await(const struct af_trace *trace, const struct af_function *function,
 		       uint64_t state, const char **file, uint32_t *line);
+
+/* The level that is node `number`; false if the trace does not know it. The depth of a
+   stack is at most AF_LEVELS_MAX: a way upwards ends there, whatever the file says. */
+bool af_trace_level(const struct af_trace *trace, uint32_t number, struct af_level *level);
+#define AF_LEVELS_MAX 64
 
 /* May be called again; the tasks are those of the last walk. */
 struct af_error *af_trace_walk(struct af_trace *trace, const struct af_visitor *visitor,

@@ -71,6 +71,24 @@ static void merge_run(struct merge *merge, struct af_walker *walker)
 	}
 }
 
+/* Tasks that are parked when the trace ends wait on. */
+static void finish_waits(struct af_walker *walker)
+{
+	struct af_tasks *tasks = &walker->trace->tasks;
+	for (uint32_t i = 1; i <= tasks->n_tasks && walker->visitor->wait; i++) {
+		const struct af_task *task = af_tasks_get(tasks, i);
+		struct af_wait wait = {
+			.task = task,
+			.begin = task->last,
+			.end = walker->counts->end,
+			.open = true,
+		};
+		if (task->state == AF_TASK_ALIVE && task->polls && wait.begin < wait.end &&
+		    !walker->stopped && !walker->visitor->wait(walker->context, &wait))
+			walker->stopped = true;
+	}
+}
+
 static void finish(struct af_walker *walker, struct lane *lanes, uint32_t n_lanes)
 {
 	struct af_walk *counts = walker->counts;
@@ -79,6 +97,7 @@ static void finish(struct af_walker *walker, struct lane *lanes, uint32_t n_lane
 		counts->unfinished += lanes[i].stream.unfinished;
 		counts->bad += lanes[i].stream.bad;
 	}
+	finish_waits(walker);
 }
 
 struct af_error *af_trace_walk(struct af_trace *trace, const struct af_visitor *visitor,

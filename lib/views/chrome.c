@@ -20,6 +20,7 @@
 
 #include "views/json.h"
 #include "views/output.h"
+#include "views/waits.h"
 
 #define QUEUE_MAX 8192 /* polls of one thread that wait */
 #define TAIL_MAX 768   /* bytes that the end of a line may take */
@@ -68,6 +69,8 @@ struct chrome {
 	struct function_text *texts;
 	uint32_t n_texts; /* the last one serves every unknown function */
 	struct lane *lanes;
+	struct af_wait_texts waits;
+	uint64_t end; /* of the trace, once that is known */
 	bool first_event;
 	bool no_memory;
 };
@@ -256,21 +259,27 @@ static void write_process(struct chrome *chrome)
 	}
 }
 
-/* A task's own track. Ids of different processes differ, so that traces can be merged. */
-static void write_task_event(struct chrome *chrome, const struct af_task *task, char phase,
+/* On a task's own track. Ids of different processes differ, so that traces can be merged. */
+static void begin_task_event(struct chrome *chrome, const struct af_task *task, char phase,
 			     uint64_t ns)
 {
 	const struct af_trace_info *info = af_trace_info(chrome->trace);
-	const struct function_text *text = function_text(chrome, task->function);
-	if (!text)
-		return;
 	char id[48];
 	snprintf(id, sizeof(id), ",\"id\":\"0x%llx\",\"cat\":\"task\",",
 		 (unsigned long long)info->pid << 32 | task->number);
-	const char *name_end = strstr(text->head, "\",\"cat\":\"poll\"");
 	begin_event(chrome, phase, info->pid);
 	write_time(chrome, ns);
 	af_output_string(&chrome->output, id);
+}
+
+static void write_task_event(struct chrome *chrome, const struct af_task *task, char phase,
+			     uint64_t ns)
+{
+	const struct function_text *text = function_text(chrome, task->function);
+	if (!text)
+		return;
+	const char *name_end = strstr(text->head, "\",\"cat\":\"poll\"");
+	begin_task_event(chrome, task, phase, ns);
 	af_output_write(&chrome->output, text->head, (size_t)(name_end + 1 - text->head));
 }
 
@@ -291,7 +300,8 @@ static void write_task(struct chrome *chrome, const struct af_task *task)
 	af_output_string(&chrome->output, ",\"state\":\"");
 	af_output_string(&chrome->output, state[task->state]);
 	af_output_string(&chrome->output, "\"}}");
-	write_task_event(chrome, task, 'e', task->last);
+	write_task_event(chrome, task, 'e',
+			 task->state == AF_TASK_ALIVE ? chrome->end : task->last);
 	af_output_string(&chrome->output, "}");
 }
 
@@ -369,6 +379,26 @@ static bool on_end(void *context, struct af_span *span)
 	return may_go_on(chrome);
 }
 
+/* Within its task's span, on the same track: same category, same id. */
+static bool on_wait(void *context, const struct af_wait *wait)
+{
+	struct chrome *chrome = context;
+	const char *members = af_wait_members(&chrome->waits, wait);
+	if (!members) {
+		chrome->no_memory = true;
+		return false;
+	}
+	begin_task_event(chrome, wait->task, 'b', wait->begin);
+	af_output_string(&chrome->output, members);
+	af_output_string(&chrome->output, "}");
+	begin_task_event(chrome, wait->task, 'e', wait->end);
+	/* The name is all that an end repeats. */
+	const char *name_end = strstr(members, ",\"args\":");
+	af_output_write(&chrome->output, members, (size_t)(name_end - members));
+	af_output_string(&chrome->output, "}");
+	return may_go_on(chrome);
+}
+
 /* All of it */
 
 /*
@@ -408,7 +438,11 @@ static bool make_lanes(struct chrome *chrome, uint32_t n)
 
 static struct af_error *write_events(struct chrome *chrome)
 {
-	static const struct af_visitor visitor = {.begin = on_begin, .end = on_end};
+	static const struct af_visitor visitor = {
+		.begin = on_begin,
+		.end = on_end,
+		.wait = on_wait,
+	};
 	struct af_walk walk;
 	af_output_string(&chrome->output, "[");
 	write_process(chrome);
@@ -416,6 +450,7 @@ static struct af_error *write_events(struct chrome *chrome)
 	if (error)
 		return error;
 	uint32_t n_tasks = af_trace_n_tasks(chrome->trace);
+	chrome->end = walk.end;
 	for (uint32_t number = 1; number <= n_tasks && may_go_on(chrome); number++)
 		write_task(chrome, af_trace_task(chrome->trace, number));
 	af_output_string(&chrome->output, "\n]\n");
@@ -434,6 +469,7 @@ static void chrome_deinit(struct chrome *chrome)
 	}
 	for (uint32_t i = 0; chrome->texts && i < chrome->n_texts; i++)
 		free(chrome->texts[i].head);
+	af_wait_texts_deinit(&chrome->waits);
 	free(chrome->lanes);
 	free(chrome->texts);
 	af_output_deinit(&chrome->output);
@@ -452,6 +488,7 @@ struct af_error *af_chrome_write(struct af_trace *trace, const char *output_path
 	struct af_error *error = af_output_init(&chrome.output, output_path);
 	if (error)
 		return error;
+	af_wait_texts_init(&chrome.waits, trace);
 	if (summary)
 		af_summary_init(summary);
 	chrome.texts = calloc(chrome.n_texts, sizeof(*chrome.texts));

@@ -42,7 +42,8 @@ class Trace:
             self.by_phase[event["ph"]].append(event)
         self.polls = [event for event in self.by_phase["X"] if event["cat"] == "poll"]
         self.roots = [event for event in self.polls if event["args"].get("root")]
-        self.tasks = self.by_phase["b"]
+        self.tasks = [e for e in self.by_phase["b"] if not e["name"].startswith("waiting")]
+        self.waits = [e for e in self.by_phase["b"] if e["name"].startswith("waiting")]
 
     def counts(self, roots=False):
         """{name: {result: number}} of the polls; of the executor's task roots with `roots`."""
@@ -103,23 +104,60 @@ def check_nesting(polls):
 
 
 def check_tasks(events):
-    """Every id begins once and ends once, not before it has begun."""
-    open_tasks, done = {}, set()
+    """Every task begins once and ends once, and its waits lie one after the other within it."""
+    tasks, opened, waits = {}, {}, collections.defaultdict(list)
     for event in events:
         if event["ph"] not in "be":
             continue
-        key = (event["cat"], event.get("id"))
         expect(isinstance(event.get("id"), str) and event["id"], event, "has an id")
+        wait = event["name"].startswith("waiting")
+        key = (event["cat"], event["id"], wait)
         if event["ph"] == "b":
-            expect(key not in open_tasks and key not in done, event, "one id per instance")
-            open_tasks[key] = event
+            expect(key not in opened, event, "begins once")
+            expect(wait or event["id"] not in tasks, event, "one id per instance")
+            opened[key] = event
+            continue
+        expect(key in opened, event, "ends what has begun")
+        begin = opened.pop(key)
+        begin["end"] = event["begin"]
+        expect(begin["name"] == event["name"], event, "ends under its own name")
+        expect(begin["begin"] <= begin["end"], event, "ends after it has begun")
+        if wait:
+            waits[event["id"]].append(begin)
         else:
-            expect(key in open_tasks, event, "ends what has begun")
-            begin = open_tasks.pop(key)
-            done.add(key)
-            expect(begin["name"] == event["name"], event, "ends under its own name")
-            expect(begin["begin"] <= event["begin"], event, "ends after it has begun")
-    expect(not open_tasks, list(open_tasks), "every task has an end")
+            tasks[event["id"]] = begin
+    expect(not opened, list(opened), "everything has an end")
+    for task, its in waits.items():
+        expect(task in tasks, its[0], "waits belong to a task")
+        check_waits(tasks[task], its)
+
+
+def check_waits(task, waits):
+    last = task["begin"]
+    for wait in waits:
+        expect(last <= wait["begin"], wait, "waits one after the other")
+        last = wait["end"]
+        args = wait.get("args", {})
+        expect(isinstance(args.get("task"), int), wait, "says whose wait it is")
+        for stack in [args.get("stack", ["?"])] + args.get("also", []):
+            expect(stack and all(isinstance(level, str) and level for level in stack), wait,
+                   "stacks have levels")
+        if "at" in args:
+            expect(args["at"].rpartition(":")[2].isdigit(), wait, "at is file:line")
+            expect(any(level.endswith(f" at {args['at']}") for level in args["stack"]), wait,
+                   "at is a level of the stack")
+    expect(last <= task["end"], waits[-1], "within its task")
+
+
+def check_waits_and_polls(trace):
+    """A task waits or is polled, never both: the polls that its waits separate."""
+    polls = collections.defaultdict(list)
+    for event in trace.polls:
+        polls[event["args"]["task"]].append((event["begin"], event["end"]))
+    for wait in trace.waits:
+        for begin, end in polls[wait["args"]["task"]]:
+            expect(end <= wait["begin"] or begin >= wait["end"], wait,
+                   f"no poll of its task meanwhile ({begin} to {end})")
 
 
 def check_metadata(trace):
@@ -139,6 +177,8 @@ def check_text(text):
         check_poll(event)
     check_nesting(trace.by_phase["X"])
     check_tasks(events)
+    if len(trace.polls) * len(trace.waits) < 10**8:
+        check_waits_and_polls(trace)
     check_metadata(trace)
     return trace
 

@@ -23,7 +23,7 @@
 
 #define CELLS_AT 64
 #define CELL_HEAD 16
-#define STUBS 3
+#define STUBS 4
 
 struct patcher {
 	const struct af_futuremap *map;
@@ -142,14 +142,17 @@ static const struct afm_site *site_of(const struct patcher *p, uint32_t h)
 /* Fills the image; cells that cannot be are refused and left out (p->polls = AFM_NONE). */
 static void fill_image(struct patcher *p, uint32_t first_function)
 {
-	af_stub *const stubs[STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root};
+	af_stub *const stubs[STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root,
+				       af_stub_root};
 	uint64_t at = put_stubs(p, stubs);
 	for (uint32_t h = 0; h < p->count; h++) {
 		const struct afm_poll *poll = af_futuremap_polls(p->map, p->polls[h]);
 		const struct afm_site *site = site_of(p, h);
 		struct af_hook *hook = &p->table[h];
 		af_stub *stub = af_hook_init(hook, p->map, poll, first_function + p->polls[h]);
-		unsigned which = stub == stubs[0] ? 0 : stub == stubs[1] ? 1 : 2;
+		unsigned which = 0;
+		while (stubs[which] != stub)
+			which++;
 		enum af_refusal refusal = AF_REFUSAL_NONE;
 		if (!text_is_expected(p, site))
 			refusal = AF_REFUSAL_TEXT_DIFFERS;

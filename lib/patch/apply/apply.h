@@ -26,6 +26,13 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 		    const struct af_filter *filter, uint32_t first_function,
 		    struct afr_hooks *hooks);
 
+/*
+ * Leads the `shutdown` of the object's tokio tasks through the guard (record/parked_guard.h),
+ * so that their memory can be read. Before af_patch_apply. Where it cannot be done for all
+ * of them it is not done, and pointers of such tasks are not followed.
+ */
+void af_patch_vtables(const struct af_futuremap *map, const struct af_object_place *place);
+
 /* --- inside patch/apply -------------------------------------------------------------- */
 
 /* Address of a free range of `size` bytes (a multiple of the page size) from which every

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "patch/apply/apply.h"
+#include "record/parked.h"
 #include "record/syscall.h"
 #include "record/thread.h"
 
@@ -65,6 +66,9 @@ static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map,
 	hook->self = AF_FRAME_RDI;
 	hook->kind = AFR_ENTER_TASK_AT;
 	hook->self_mask = AFR_SUBJECT_MASK;
+	/* One address for several tasks' futures: which one lies there, cannot be told. */
+	if (poll->root != AFM_NONE && !(poll->flags & AFM_PF_AMBIGUOUS))
+		hook->root = af_parked_root(af_futuremap_roots(map, poll->root));
 	if (poll->root != AFM_NONE &&
 	    af_futuremap_roots(map, poll->root)->executor == AFM_X_TOKIO &&
 	    af_futuremap_layout(map, "tokio.Header.vtable", &vtable) &&
@@ -73,7 +77,7 @@ static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map,
 		hook->root_id = (uint32_t)id;
 		return af_stub_tokio_root;
 	}
-	return af_stub_plain;
+	return hook->root ? af_stub_root : af_stub_plain;
 }
 
 af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map,

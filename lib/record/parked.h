@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a task has been parked: read at the entry of its root's poll, before it runs.
+ *
+ * At that moment the task is ours to read: the executor has handed it over with a reference,
+ * nobody polls it, and it still stands at the await of its last poll. The map's steps say
+ * where to look (struct afm_step): a handful of loads, no type is looked at. What is found
+ * is a path in a tree of nodes that all tasks share, kept in the session: a node is one
+ * level of an await stack, below another. Records carry the number of the innermost one.
+ *
+ * Pointers are followed only while nothing can free what they point to. async-task frees a
+ * future only in `run`. tokio may drop the future of a task that is about to be polled, when
+ * its runtime shuts down: so the `shutdown` entries of tokio's task vtables are replaced by
+ * one of ours, which waits for those who are reading (parked_guard.c).
+ */
+#ifndef AF_RECORD_PARKED_H
+#define AF_RECORD_PARKED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "futuremap/futuremap.h"
+#include "record/session.h"
+
+struct af_hook;
+
+#define AF_PARKED_LEAVES 8 /* of one task at a time: more are not told */
+
+/*
+ * Makes the steps of `map` those that roots follow; copies what it needs. In the
+ * constructor, before any hook. False if there is no memory: then nothing is read.
+ */
+bool af_parked_start(const struct af_futuremap *map, uint64_t load_bias);
+
+/* What a root's hook keeps for af_parked_record; 0 where there is nothing to read. */
+uint64_t af_parked_root(const struct afm_root *root);
+
+/* From the stubs of roots, at entry: records where the task at `header` was parked. No
+   libc, no vector registers, signal safe. */
+void af_parked_record(uint64_t header, const struct af_hook *hook);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "record/parked_guard.h"
+
+#include <stdatomic.h>
+
+#include "record/thread.h"
+
+#define READERS 512	      /* threads with higher numbers do not enter */
+#define STAYS_CLOSED 30000000 /* ticks, some 10 ms: the next shutdown is likely near */
+#define PATIENCE 60000000     /* ticks, some 20 ms: a reader that was put to sleep */
+
+static struct reader {
+	_Atomic uint32_t inside; /* how deep; written by its own thread only */
+	char pad[60];
+} readers[READERS] __attribute__((aligned(64)));
+
+static struct {
+	const struct af_guard_vtable *vtables; /* by address */
+	uint32_t count;
+	uint32_t offset; /* of the vtable's address in a header */
+	bool ready;
+} guard;
+
+static _Atomic uint32_t shutting_down;
+static _Atomic uint64_t last_shutdown; /* ticks; 0: none yet */
+
+void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset)
+{
+	guard.vtables = vtables;
+	guard.count = count;
+	guard.offset = vtable_offset;
+	guard.ready = true;
+}
+
+void af_guard_never(void)
+{
+	guard.ready = false;
+}
+
+static bool is_open(void)
+{
+	/* The count first: it is lowered after the time was set. */
+	if (atomic_load(&shutting_down))
+		return false;
+	uint64_t last = atomic_load(&last_shutdown);
+	return !last || __builtin_ia32_rdtsc() - last > STAYS_CLOSED;
+}
+
+bool af_guard_enter(void)
+{
+	uint32_t number = af_thread.number - 1; /* none yet: the greatest there is */
+	if (!guard.ready || number >= READERS)
+		return false;
+	/* A full barrier: either who closes sees us inside, or we see it closed. */
+	atomic_fetch_add(&readers[number].inside, 1);
+	if (is_open())
+		return true;
+	af_guard_leave();
+	return false;
+}
+
+void af_guard_leave(void)
+{
+	/* Release: what was read has been read. */
+	atomic_fetch_sub_explicit(&readers[af_thread.number - 1].inside, 1, memory_order_release);
+}
+
+/* All but this thread: a signal handler that shuts down what it has interrupted would wait
+   for ever. */
+static void wait_for_readers(void)
+{
+	uint64_t begin = __builtin_ia32_rdtsc();
+	for (uint32_t i = 0; i < READERS; i++) {
+		while (i != af_thread.number - 1 && atomic_load(&readers[i].inside)) {
+			__builtin_ia32_pause();
+			if (__builtin_ia32_rdtsc() - begin > PATIENCE) {
+				/* Of a thread that was forked away, or cancelled. */
+				atomic_store(&readers[i].inside, 0);
+				break;
+			}
+		}
+	}
+}
+
+static void (*find_shutdown(uint64_t vtable))(void *header)
+{
+	uint32_t low = 0, high = guard.count;
+	while (high - low > 1) {
+		uint32_t middle = low + (high - low) / 2;
+		if (guard.vtables[middle].address <= vtable)
+			low = middle;
+		else
+			high = middle;
+	}
+	return guard.vtables[low].shutdown;
+}
+
+/* A panic that passes keeps readers out for ever, which harms nobody. */
+void af_guard_shutdown(void *header)
+{
+	uint64_t vtable = *(uint64_t *)((char *)header + guard.offset);
+	atomic_fetch_add(&shutting_down, 1);
+	wait_for_readers();
+	find_shutdown(vtable)(header);
+	atomic_store(&last_shutdown, __builtin_ia32_rdtsc());
+	atomic_fetch_sub(&shutting_down, 1);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guard of what tokio's tasks point to.
+ *
+ * Who reads a task enters, follows its pointers, and leaves, within a microsecond or so. Who
+ * shuts a task down (tokio's `shutdown` of its vtable, which drops the future) keeps new
+ * readers out and waits until all have left; they may enter again some time after the last
+ * shutdown. No system call on either side: the host may have forbidden any.
+ */
+#ifndef AF_RECORD_PARKED_GUARD_H
+#define AF_RECORD_PARKED_GUARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* True: pointers may be followed until af_guard_leave(), of the same thread. False: not now, or
+   nothing is guarded. Nests (signal handlers). */
+bool af_guard_enter(void);
+void af_guard_leave(void);
+
+/* A task vtable whose `shutdown` is to go through us. */
+struct af_guard_vtable {
+	uint64_t address;
+	void (*shutdown)(void *header); /* what was there */
+};
+
+/*
+ * Readers may enter: `vtables`, sorted by address, are guarded from now on. They stay in use;
+ * the vtable's address lies in a task's header at `vtable_offset`. In the constructor.
+ */
+void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset);
+
+/* Not all of them could be guarded: nobody may enter. Those that were still come to
+   af_guard_shutdown(). */
+void af_guard_never(void);
+
+/* Stands in the guarded vtables for `shutdown`: no reader is inside around the real one. */
+void af_guard_shutdown(void *header);
+
+#endif
