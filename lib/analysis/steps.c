@@ -219,6 +219,8 @@ static void add_case(struct stepper *s, struct afm_step *step, uint32_t at,
 		return;
 	made.step = at;
 	*c = made;
+	if (c->n_ways)
+		step->flags |= AFM_SF_HAS_WAYS;
 	if (!step->n_cases++)
 		step->first_case = (uint32_t)s->b->step_cases.count - 1;
 }

@@ -187,6 +187,7 @@ struct afm_step {
 #define AFM_SF_LEVEL 1u		/* a level of the await stack: a future */
 #define AFM_SF_DENSE 2u		/* case i is that of tag i */
 #define AFM_SF_COROUTINE 4u	/* tags 1 and 2: done, nothing is awaited */
+#define AFM_SF_HAS_WAYS 8u	/* at least one case has: one without is likely done */
 
 struct afm_step_case {
 	uint64_t tag;		/* masked to tag_size */

@@ -134,15 +134,11 @@ static bool is_above(const struct af_session *s, uint32_t node, uint32_t other)
 	return false;
 }
 
+/* `node` is what is waited for. */
 static void add_leaf(struct walk *w, uint32_t node)
 {
-	if (!node)
-		return;
-	/* A future with several fields is not itself what is waited for when one of them
-	   is. */
+	/* Not those above it, that were added for want of anything better. */
 	for (uint32_t i = 0; i < w->n_leaves; i++) {
-		if (w->leaves[i] == node || is_above(w->session, node, w->leaves[i]))
-			return;
 		if (is_above(w->session, w->leaves[i], node)) {
 			w->leaves[i] = node;
 			return;
@@ -150,6 +146,18 @@ static void add_leaf(struct walk *w, uint32_t node)
 	}
 	if (w->n_leaves < AF_PARKED_LEAVES)
 		w->leaves[w->n_leaves++] = node;
+}
+
+/* Nothing is known below `node`: it stands for what is waited for, unless something below
+   it is found elsewhere. */
+static void add_end(struct walk *w, uint32_t node)
+{
+	if (!node)
+		return;
+	for (uint32_t i = 0; i < w->n_leaves; i++)
+		if (w->leaves[i] == node || is_above(w->session, node, w->leaves[i]))
+			return;
+	add_leaf(w, node);
 }
 
 /* --- the way down -------------------------------------------------------------------- */
@@ -253,20 +261,25 @@ static void look_at(struct walk *w, struct value value)
 		return;
 	if ((step->flags & AFM_SF_COROUTINE) && (tag == 1 || tag == 2))
 		return; /* done: a branch that nobody waits for any more */
-	if (step->flags & AFM_SF_LEVEL) {
-		node = node_of(w->session, value.parent, found);
-		if (!node) { /* no room for more: as far as we have come */
-			add_leaf(w, value.parent);
-			return;
-		}
-	}
 	const struct afm_step_case *c = &map.cases[found];
+	bool level = step->flags & AFM_SF_LEVEL;
+	/* MaybeDone::Done, Map::Complete and their like. */
+	bool done = level && !(step->flags & AFM_SF_COROUTINE) && !c->n_ways &&
+		    (step->flags & AFM_SF_HAS_WAYS);
+	if (level)
+		node = done ? 0 : node_of(w->session, value.parent, found);
+	if (level && !node) { /* done, or the table has no room for more */
+		add_end(w, value.parent);
+		return;
+	}
 	bool goes_on = false;
 	/* Last first, so that the first branch is looked at first. */
 	for (uint32_t i = c->n_ways; i-- > 0;)
 		goes_on |= follow(w, &map.ways[c->first_way + i], value.at, node);
-	if (!goes_on)
+	if (!goes_on && level)
 		add_leaf(w, node);
+	else if (!goes_on)
+		add_end(w, node);
 }
 
 static void record_leaf(const struct af_hook *hook, uint32_t node)

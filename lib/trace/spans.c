@@ -131,11 +131,13 @@ static void end_wait(struct af_span_stack *stack, struct af_walker *walker,
 	if (!walker->visitor->wait)
 		return;
 	const struct af_task *task = af_tasks_get(&walker->trace->tasks, open->span.task);
-	if (!task->polls || task->polling || task->state != AF_TASK_ALIVE)
+	if ((!task->polls && !task->polling) || task->state != AF_TASK_ALIVE)
 		return;
+	/* Another thread's poll of it is about to return: it has waited no time at all. */
+	bool at_once = task->polling || task->last > open->span.begin;
 	struct af_wait wait = {
 		.task = task,
-		.begin = task->last < open->span.begin ? task->last : open->span.begin,
+		.begin = at_once ? open->span.begin : task->last,
 		.end = open->span.begin,
 		.n_nodes = stack->n_nodes,
 	};
@@ -152,7 +154,9 @@ static void end_task(struct af_walker *walker, const struct af_open_span *open)
 	struct af_task *task = af_tasks_get(&walker->trace->tasks, span->task);
 	task->polls++;
 	task->polling--;
-	task->parked = span->state;
+	task->parked = open->own_seen ? open->own_state : span->state;
+	task->parked_in = open->own_seen ? open->own_function : span->function;
+	task->pending = span->result == AF_SPAN_PENDING;
 	task->busy += span->end - span->begin;
 	if (span->end > task->last)
 		task->last = span->end;
@@ -244,8 +248,11 @@ static void end_span(struct af_span_stack *stack, struct af_walker *walker, uint
 	span->end = now;
 	span->result = result;
 	span->state = state;
-	if (open->own)
+	if (open->own) {
 		stack->open[open->root].own_result = result;
+		stack->open[open->root].own_state = state;
+		stack->open[open->root].own_function = span->function;
+	}
 	explain(stack, open);
 	end_task(walker, open);
 	walker->counts->spans++;

@@ -26,6 +26,8 @@ struct af_open_span {
 	bool own;			/* this span polls the future of the root below it */
 	bool own_seen;			/* root: the poll of its own future has begun */
 	enum af_span_result own_result; /* root: and what became of it */
+	uint64_t own_state;		/* root: and the state it left */
+	uint32_t own_function;
 	uint64_t longest_child;
 	uint32_t longest_function; /* inner_function and inner_duration of that child */
 	uint64_t longest_duration;

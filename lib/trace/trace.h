@@ -61,7 +61,9 @@ struct af_task {
 	uint64_t first, last; /* ns since the trace began: begin of first, end of last poll */
 	uint32_t polling;     /* polls of it that are open: more than one for a moment, when
 				 another thread takes it before its executor's entry returns */
+	bool pending;	      /* its last poll is known to have returned Pending */
 	uint64_t parked;      /* the state its future was last left in, AF_STATE_NONE if unknown */
+	uint32_t parked_in;   /* the function that polls that future */
 };
 
 enum af_span_result {

@@ -71,7 +71,8 @@ static void merge_run(struct merge *merge, struct af_walker *walker)
 	}
 }
 
-/* Tasks that are parked when the trace ends wait on. */
+/* Tasks that are parked when the trace ends wait on. Where the last poll has not told how it
+   ended, the task may be at its end as well. */
 static void finish_waits(struct af_walker *walker)
 {
 	struct af_tasks *tasks = &walker->trace->tasks;
@@ -83,7 +84,7 @@ static void finish_waits(struct af_walker *walker)
 			.end = walker->counts->end,
 			.open = true,
 		};
-		if (task->state == AF_TASK_ALIVE && task->polls && wait.begin < wait.end &&
+		if (task->state == AF_TASK_ALIVE && task->pending && wait.begin < wait.end &&
 		    !walker->stopped && !walker->visitor->wait(walker->context, &wait))
 			walker->stopped = true;
 	}

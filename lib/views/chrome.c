@@ -301,7 +301,7 @@ static void write_task(struct chrome *chrome, const struct af_task *task)
 	af_output_string(&chrome->output, state[task->state]);
 	af_output_string(&chrome->output, "\"}}");
 	write_task_event(chrome, task, 'e',
-			 task->state == AF_TASK_ALIVE ? chrome->end : task->last);
+			 task->state == AF_TASK_ALIVE && task->pending ? chrome->end : task->last);
 	af_output_string(&chrome->output, "}");
 }
 

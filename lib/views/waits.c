@@ -160,7 +160,7 @@ static bool put(struct af_wait_texts *texts, size_t *length, const char *a, cons
 /* Nothing was read: perhaps the state that its last poll left says where it stands. */
 static bool put_parked(struct af_wait_texts *texts, size_t *length, const struct af_wait *wait)
 {
-	const struct af_function *function = af_trace_function(texts->trace, wait->task->function);
+	const struct af_function *function = af_trace_function(texts->trace, wait->task->parked_in);
 	struct af_level level = {.name = function->name, .started = true};
 	if (wait->task->parked == AF_STATE_NONE ||
 	    !af_function_await(texts->trace, function, wait->task->parked, &level.file,

@@ -48,6 +48,10 @@ def clean_environment(directory):
     return kept
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all-tests", action="store_true", help="the long ones too")
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")

@@ -408,7 +408,13 @@ static void chrome_events_say_what_happened(void **state)
 		"{\"ph\":\"b\",\"pid\":4242,\"tid\":4242,\"ts\":1.000,\"id\":\"0x109200000001\","
 		"\"cat\":\"task\",\"name\":\"app::parent\",\"args\":{\"task\":1,\"polls\":1,"
 		"\"busy_us\":3.001,\"state\":\"alive\"}},\n",
-		"{\"ph\":\"e\",\"pid\":4242,\"tid\":4242,\"ts\":4.001,\"id\":\"0x109200000001\","
+		"{\"ph\":\"b\",\"pid\":4242,\"tid\":4242,\"ts\":4.001,\"id\":\"0x109200000001\","
+		"\"cat\":\"task\",\"name\":\"waiting: app::parent\",\"args\":{"
+		"\"at\":\"src/main.rs:12\",\"stack\":[\"app::parent at src/main.rs:12\"],"
+		"\"task\":1,\"open\":true}},\n",
+		"{\"ph\":\"e\",\"pid\":4242,\"tid\":4242,\"ts\":5.001,\"id\":\"0x109200000001\","
+		"\"cat\":\"task\",\"name\":\"waiting: app::parent\"},\n",
+		"{\"ph\":\"e\",\"pid\":4242,\"tid\":4242,\"ts\":5.001,\"id\":\"0x109200000001\","
 		"\"cat\":\"task\",\"name\":\"app::parent\"},\n",
 	};
 	for (unsigned i = 0; i < COUNT(lines); i++)
