@@ -22,6 +22,7 @@ static const struct {
 	{"async_task::header::Header", "async_task.Header"},
 	{"async_task::raw::TaskVTable", "async_task.TaskVTable"},
 	{"async_std::task::task::Task", "async_std.Task"},
+	{"async_std::task::task_locals_wrapper::TaskLocalsWrapper", "async_std.TaskLocalsWrapper"},
 };
 #define N_WANTED (sizeof(wanted_types) / sizeof(wanted_types[0]))
 
@@ -167,9 +168,17 @@ static uint64_t align_up(uint64_t value, uint64_t align)
 	return align > 1 ? (value + align - 1) / align * align : value;
 }
 
+/* Debug info tells it of structures; other types have their own size's. */
 static uint64_t alignment(const struct af_builder *b, uint32_t type)
 {
-	return type == AFM_NONE ? 1 : b->types.items[type].align;
+	while (type != AFM_NONE && b->types.items[type].kind == AFM_T_ARRAY)
+		type = b->types.items[type].target;
+	if (type == AFM_NONE)
+		return 1;
+	const struct afm_type *t = &b->types.items[type];
+	if (t->align || t->kind == AFM_T_STRUCT || t->kind == AFM_T_UNION)
+		return t->align;
+	return t->kind == AFM_T_POINTER ? 8 : t->size;
 }
 
 static uint64_t size_of(const struct af_builder *b, uint32_t type)
@@ -206,6 +215,9 @@ static void find_async_task(struct af_builder *b, struct afm_root *root, const c
 	}
 	if (header == AFM_NONE || future == AFM_NONE)
 		return;
+	root->cell_type = header;
+	if (!alignment(b, schedule) || !alignment(b, future) || !alignment(b, output))
+		return;
 	uint64_t at = align_up(size_of(b, header), alignment(b, schedule)) + size_of(b, schedule);
 	uint64_t align = alignment(b, future);
 	if (alignment(b, output) > align)
@@ -214,6 +226,20 @@ static void find_async_task(struct af_builder *b, struct afm_root *root, const c
 	   behind `future` says already. */
 	root->future_offset = root->step_offset = (uint32_t)align_up(at, align);
 	root->step = future;
+}
+
+/* Header<M> of newer async-tasks: of the metadata that most have, or of the first that is met. */
+static void add_async_task_header(struct af_builder *b)
+{
+	uint32_t header = type_by_name(b, "async_task::header::Header<()>");
+
+	if (type_by_name(b, "async_task::header::Header") != AFM_NONE)
+		return;
+	for (size_t i = 0; header == AFM_NONE && i < b->roots.count; i++)
+		if (b->roots.items[i].executor == AFM_X_ASYNC_TASK)
+			header = b->roots.items[i].cell_type;
+	if (header != AFM_NONE)
+		add_fields(b, "async_task.Header", header);
 }
 
 static int compare_layouts(const void *a, const void *b, void *strings)
@@ -245,6 +271,7 @@ void af_executors_complete(struct af_builder *b)
 		else if (root->executor == AFM_X_ASYNC_TASK)
 			find_async_task(b, root, arguments);
 	}
+	add_async_task_header(b);
 	if (b->layouts.count)
 		qsort_r(b->layouts.items, b->layouts.count, sizeof(*b->layouts.items),
 			compare_layouts, &b->strings);

@@ -162,9 +162,11 @@ struct afm_root {
 	uint32_t executor;	/* enum afm_executor */
 	uint32_t future;	/* index in `futures` of the task's future, or AFM_NONE */
 	uint32_t future_type;	/* type index of T / F, or AFM_NONE */
-	uint32_t future_offset;	/* from the header to the future; AFM_NONE if unknown or boxed */
+	uint32_t future_offset;	/* from the header to the future, or to its box where future_type
+				   is Pin<Box<F>>; AFM_NONE if unknown */
 	uint32_t stage_offset;	/* tokio: from the header to Stage; else AFM_NONE */
-	uint32_t cell_type;	/* tokio: type index of Cell<T,S>; else AFM_NONE */
+	uint32_t cell_type;	/* what a task begins with: type index of tokio's Cell<T,S>, of
+				   async-task's Header<M>; or AFM_NONE */
 	uint32_t step;		/* index in `steps`: of the value at step_offset, or AFM_NONE */
 	uint32_t step_offset;	/* from the header: tokio's Stage, else the future */
 	uint32_t reserved;
