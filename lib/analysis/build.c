@@ -21,6 +21,16 @@
 #include "analysis/build.h"
 #include "analysis/facts.h"
 
+/* What one file inlined of another's. */
+static void share_inlined(struct af_builder *b)
+{
+	for (size_t i = 0; i < b->info->files.count; i++)
+		for (size_t k = 0; k < b->indexes[i].inlined_elsewhere.count; k++) {
+			af_die_id id = b->indexes[i].inlined_elsewhere.items[k];
+			af_bits_set(b->indexes[id >> 32].inlined, (uint32_t)id);
+		}
+}
+
 static struct af_error *scan(struct af_builder *b, const struct af_analysis_options *options)
 {
 	size_t n = b->info->files.count;
@@ -40,6 +50,7 @@ static struct af_error *scan(struct af_builder *b, const struct af_analysis_opti
 		if (error)
 			return error;
 	}
+	share_inlined(b);
 	return NULL;
 }
 

@@ -63,6 +63,7 @@ struct af_builder {
 	VECTOR(af_die_id) type_dies;	/* parallel to types: where each was read */
 	size_t n_detailed;		/* types before this index have their fields */
 	struct af_map die_types;	/* DIE -> type */
+	struct af_map copies;		/* copy of a type in some unit (types.c) -> type */
 	struct af_map key_types;	/* identity of a type (types.c) -> type */
 	struct af_map name_types;	/* name -> type: a definition where there is one */
 	struct af_map file_names;	/* unit and file number -> string */

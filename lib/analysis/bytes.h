@@ -48,7 +48,13 @@ static inline uint64_t af_bytes_fixed(struct af_bytes *b, unsigned int n)
 		af_bytes_fail(b);
 		return 0;
 	}
-	memcpy(&value, b->pos, n);
+	/* Eight and a mask are cheaper than a copy of any size. */
+	if (af_bytes_left(b) >= sizeof(value) && n) {
+		memcpy(&value, b->pos, sizeof(value));
+		value &= UINT64_MAX >> (64 - 8 * n);
+	} else {
+		memcpy(&value, b->pos, n);
+	}
 	b->pos += n;
 	return value;
 }
@@ -77,6 +83,8 @@ static inline uint64_t af_bytes_uleb(struct af_bytes *b)
 {
 	uint64_t value = 0;
 	unsigned int shift = 0;
+	if (__builtin_expect(b->pos < b->end && *b->pos < 0x80, 1))
+		return *b->pos++;
 	while (b->pos < b->end) {
 		uint8_t byte = *b->pos++;
 		if (shift < 64)

@@ -7,6 +7,13 @@
 
 #include <dwarf.h>
 
+/* Compilers write parameters and variables first, then the scopes, which may be large. */
+static bool is_scope(const struct af_die *die)
+{
+	return die->abbrev->tag == DW_TAG_lexical_block ||
+	       die->abbrev->tag == DW_TAG_inlined_subroutine;
+}
+
 static void read_params(struct af_builder *b, struct af_function *f, const struct af_die *die)
 {
 	struct af_walk walk;
@@ -14,7 +21,7 @@ static void read_params(struct af_builder *b, struct af_function *f, const struc
 	unsigned int depth;
 
 	af_walk_start(&walk, die);
-	while (af_walk_next(&walk, &child, &depth)) {
+	while (af_walk_next(&walk, &child, &depth) && !is_scope(&child)) {
 		if (child.abbrev->tag != DW_TAG_formal_parameter) {
 			af_walk_skip_children(&walk);
 			continue;

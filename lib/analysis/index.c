@@ -165,6 +165,21 @@ static bool merge_functions(struct af_index *index, const struct af_index_part *
 	return true;
 }
 
+/* One of a part that begins at `base` in the index. */
+static void place_namespace(struct af_index_part *part, size_t at, uint32_t base)
+{
+	struct af_namespace *space = &part->namespaces.items[at];
+	uint64_t outer = 0;
+
+	/* An outer one comes before it, and has its path. */
+	if (space->parent != UINT32_MAX) {
+		outer = part->namespaces.items[space->parent].path;
+		space->parent += base;
+	}
+	outer = (outer ^ (uintptr_t)space->name) * 0x9e3779b97f4a7c15;
+	space->path = outer ^ outer >> 29;
+}
+
 static bool merge(struct work *w)
 {
 	struct af_index *index = w->index;
@@ -174,13 +189,13 @@ static bool merge(struct work *w)
 		struct af_index_part *part = &w->parts[i];
 		uint32_t base = (uint32_t)index->namespaces.count;
 		for (size_t k = 0; k < part->namespaces.count; k++)
-			if (part->namespaces.items[k].parent != UINT32_MAX)
-				part->namespaces.items[k].parent += base;
+			place_namespace(part, k, base);
 		if (!append(&index->namespaces, &part->namespaces) ||
 		    !append(&index->types, &part->types) ||
 		    !append(&index->vtables, &part->vtables) ||
 		    !append(&index->awaitees, &part->awaitees) ||
 		    !append(&index->polls_inlined, &part->polls_inlined) ||
+		    !append(&index->inlined_elsewhere, &part->inlined_elsewhere) ||
 		    !merge_functions(index, part))
 			return false;
 		index->n_dies += part->n_dies;
@@ -198,6 +213,7 @@ static void part_deinit(struct af_index_part *part)
 	vector_deinit(&part->vtables);
 	vector_deinit(&part->awaitees);
 	vector_deinit(&part->polls_inlined);
+	vector_deinit(&part->inlined_elsewhere);
 }
 
 struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *progress,
@@ -234,6 +250,7 @@ void af_index_deinit(struct af_index *index)
 	vector_deinit(&index->vtables);
 	vector_deinit(&index->awaitees);
 	vector_deinit(&index->polls_inlined);
+	vector_deinit(&index->inlined_elsewhere);
 	free(index->inlined);
 	free(index->poll_like);
 	memset(index, 0, sizeof(*index));

@@ -214,7 +214,6 @@ static void add_poll(struct af_builder *b, const struct af_function *f,
 		     const struct af_match *match, uint64_t address, uint64_t size)
 {
 	uint32_t type = af_types_intern(b, match->future), future = AFM_NONE;
-	struct af_text shown = {0};
 
 	if (type != AFM_NONE)
 		future = af_futures_add(b, type, match->coroutine);
@@ -229,9 +228,7 @@ static void add_poll(struct af_builder *b, const struct af_function *f,
 		.site = AFM_NONE,
 		.root = AFM_NONE,
 	};
-	af_name_display(b, af_strings_get(&b->strings, b->types.items[type].name), &shown);
-	poll.name = af_strings_add(&b->strings, af_text_get(&shown));
-	af_text_deinit(&shown);
+	poll.name = b->futures.items[future].name;
 	poll.symbol = af_strings_add(&b->strings, f->symbol);
 	af_name_place(b, af_function_home(f), &poll.file, &poll.line);
 	if (match->kind == AFM_P_TASK_ROOT)

@@ -18,104 +18,8 @@
  * Units are independent of each other; index.c lets several threads walk some each.
  */
 #include <dwarf.h>
-#include <stdlib.h>
 
 #include "analysis/scan.h"
-
-bool af_name_is_coroutine(const char *name)
-{
-	static const char *const heads[] = {
-		"fn_env#", "block_env#", "closure_env#", "coroutine_env#", "generator_env#",
-	};
-	if (name[0] != '{')
-		return false;
-	name++;
-	if (!strncmp(name, "async_", 6))
-		name += 6;
-	else if (name[0] != 'g' && strncmp(name, "coroutine", 9))
-		return false; /* {closure_env#0}, {impl#0}, ... */
-	if (!strncmp(name, "gen_", 4))
-		name += 4;
-	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
-		if (!strncmp(name, heads[i], strlen(heads[i])))
-			return true;
-	return false;
-}
-
-static bool is_name(const char *name, const char *wanted)
-{
-	size_t length = strlen(wanted);
-	return !strncmp(name, wanted, length) && (name[length] == '\0' || name[length] == '<');
-}
-
-/* Types whose fields executors.c asks for, by their bare name. */
-static bool is_layout(const char *name)
-{
-	switch (name[0]) {
-	case 'C':
-		return is_name(name, "Cell") || is_name(name, "Core") || is_name(name, "Context") ||
-		       is_name(name, "CoreStage");
-	case 'H':
-		return !strcmp(name, "Header");
-	case 'R':
-		return !strcmp(name, "RawWaker") || !strcmp(name, "RawWakerVTable") ||
-		       is_name(name, "RawTask");
-	case 'S':
-		return is_name(name, "Stage");
-	case 'T':
-		return !strcmp(name, "TaskVTable") || !strcmp(name, "Task") ||
-		       !strcmp(name, "Trailer");
-	case 'V':
-		return !strcmp(name, "Vtable");
-	case 'W':
-		return !strcmp(name, "Waker");
-	default:
-		return false;
-	}
-}
-
-static uint32_t function_class(const char *name)
-{
-	if (name[0] == '{') {
-		if (!strncmp(name, "{async_", 7))
-			return AF_FOUND_BODY | AF_FOUND_ASYNC;
-		return strncmp(name, "{closure", 8) ? AF_FOUND_BODY : 0;
-	}
-	if (name[0] == 'p')
-		return is_name(name, "poll") ? AF_FOUND_POLL : 0;
-	if (name[0] == 'r')
-		return is_name(name, "run") ? AF_FOUND_RUN : 0;
-	if (name[0] == 'b')
-		return strncmp(name, "block_on", 8) ? 0 : AF_FOUND_BLOCK_ON;
-	return 0;
-}
-
-/* What a name may be, besides the flags of functions. */
-enum {
-	NAME_FUNCTION = 0xffff,
-	NAME_COROUTINE = 0x10000,
-	NAME_LAYOUT = 0x20000,
-	NAME_VTABLE = 0x40000,
-	NAME_AWAITEE = 0x80000,
-};
-
-static uint32_t classify(const char *name)
-{
-	switch (name[0]) {
-	case '{':
-		return function_class(name) | (af_name_is_coroutine(name) ? NAME_COROUTINE : 0);
-	case 'p':
-	case 'r':
-	case 'b':
-		return function_class(name);
-	case '<':
-		return strstr(name, "Future>::{vtable}") ? NAME_VTABLE : 0;
-	case '_':
-		return strcmp(name, "__awaitee") ? 0 : NAME_AWAITEE;
-	default:
-		return is_layout(name) ? NAME_LAYOUT : 0;
-	}
-}
 
 /* The value of an attribute that the abbreviation has noted, or form 0. */
 static void value_at(const struct af_scanner *s, const struct af_abbrev *abbrev,
@@ -171,7 +75,7 @@ static inline uint32_t *dull_slot(struct af_scanner *s, uint32_t offset)
 /* What the name at this offset of .debug_str may be: 0 for most. */
 static uint32_t class_at(struct af_scanner *s, uint32_t offset)
 {
-	uint32_t class = classify(string_at(s, offset));
+	uint32_t class = af_name_class(string_at(s, offset));
 	if (!class)
 		*dull_slot(s, offset) = offset;
 	return class;
@@ -188,7 +92,7 @@ static inline uint32_t class_of(struct af_scanner *s, const struct af_abbrev *ab
 		return *dull_slot(s, offset) == offset ? 0 : class_at(s, offset);
 	}
 	const char *name = name_of(s, abbrev, attributes);
-	return name ? classify(name) : 0;
+	return name ? af_name_class(name) : 0;
 }
 
 /* Where an origin or specification leads: an offset in this file, AF_ORIGIN_ELSEWHERE, or
@@ -232,15 +136,16 @@ static bool add_unnamed(struct af_scanner *s, uint32_t offset, uint32_t what, ui
 	return true;
 }
 
-static bool add_type(struct af_scanner *s, uint32_t offset, uint32_t class)
+static bool add_type(struct af_scanner *s, uint32_t offset, uint32_t class, bool of_tasks)
 {
-	if (!(class & (NAME_COROUTINE | NAME_LAYOUT)))
+	/* Many types are called Cell or Context; those that are wanted lie where tasks do. */
+	if (!(class & (of_tasks ? AF_NAME_COROUTINE | AF_NAME_LAYOUT : AF_NAME_COROUTINE)))
 		return true;
 	struct af_found *found = vector_push(&s->part->types);
 	if (!found)
 		return false;
-	*found = (struct af_found){offset,
-				   class & NAME_COROUTINE ? AF_FOUND_COROUTINE : AF_FOUND_LAYOUT};
+	*found = (struct af_found){offset, class & AF_NAME_COROUTINE ? AF_FOUND_COROUTINE
+								     : AF_FOUND_LAYOUT};
 	return true;
 }
 
@@ -248,8 +153,8 @@ static bool settle(struct af_scanner *s, const struct af_pending *pending)
 {
 	uint32_t class = class_at(s, pending->name);
 	if (pending->type)
-		return add_type(s, pending->offset, class);
-	if (class & NAME_FUNCTION)
+		return add_type(s, pending->offset, class, pending->of_tasks);
+	if (class & AF_NAME_FUNCTION)
 		af_bits_set(s->index->named, pending->offset);
 	return true;
 }
@@ -260,12 +165,13 @@ static bool look_later(struct af_scanner *s, const struct af_abbrev *abbrev, uin
 		       const uint8_t *attributes, bool type)
 {
 	uint32_t name;
+	bool of_tasks = s->open.count && s->open.items[s->open.count - 1].of_tasks;
 
 	if (!abbrev->plain_name) {
 		uint32_t class = class_of(s, abbrev, attributes);
 		if (type)
-			return add_type(s, offset, class);
-		if (class & NAME_FUNCTION)
+			return add_type(s, offset, class, of_tasks);
+		if (class & AF_NAME_FUNCTION)
 			af_bits_set(s->index->named, offset);
 		return true;
 	}
@@ -275,7 +181,7 @@ static bool look_later(struct af_scanner *s, const struct af_abbrev *abbrev, uin
 	__builtin_prefetch(string_at(s, name));
 	struct af_pending *pending = &s->pending[s->n_pending++ % AF_SCAN_PENDING];
 	bool ok = s->n_pending <= AF_SCAN_PENDING || settle(s, pending);
-	*pending = (struct af_pending){name, offset, type};
+	*pending = (struct af_pending){name, offset, type, of_tasks};
 	return ok;
 }
 
@@ -326,7 +232,7 @@ static bool at_subprogram(struct af_scanner *s, const struct af_abbrev *abbrev, 
 	if (!named)
 		return abbrev->origin.attribute == UINT32_MAX ||
 		       add_unnamed(s, offset, what, origin_of(s, abbrev, attributes));
-	uint32_t class = class_of(s, abbrev, attributes) & NAME_FUNCTION;
+	uint32_t class = class_of(s, abbrev, attributes) & AF_NAME_FUNCTION;
 	if (walked && (class & AF_FOUND_ASYNC))
 		s->function = 0;
 	if (!class && walked && in_block_on(s, name_of(s, abbrev, attributes)))
@@ -344,7 +250,7 @@ static bool at_subprogram(struct af_scanner *s, const struct af_abbrev *abbrev, 
 static bool at_variable(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
 			const uint8_t *attributes)
 {
-	if (!(class_of(s, abbrev, attributes) & NAME_VTABLE))
+	if (!(class_of(s, abbrev, attributes) & AF_NAME_VTABLE))
 		return true;
 	uint32_t *kept = vector_push(&s->part->vtables);
 	if (!kept)
@@ -357,7 +263,7 @@ static bool at_variable(struct af_scanner *s, const struct af_abbrev *abbrev, ui
 static bool at_local(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
 		     const uint8_t *attributes)
 {
-	if (!(class_of(s, abbrev, attributes) & NAME_AWAITEE))
+	if (!(class_of(s, abbrev, attributes) & AF_NAME_AWAITEE))
 		return true;
 	struct af_awaitee *awaitee = vector_push(&s->part->awaitees);
 	if (!awaitee)
@@ -366,26 +272,70 @@ static bool at_local(struct af_scanner *s, const struct af_abbrev *abbrev, uint3
 	return true;
 }
 
-/* Whether the abstract subprogram at `offset` is named like a poll. */
-static bool is_poll_like(const struct af_scanner *s, uint32_t offset)
+/* The same for one that does not lie in this unit. */
+static bool is_poll_like_elsewhere(const struct af_scanner *s, af_die_id id)
 {
 	const struct af_debuginfo *info = s->unit->file->info;
-	af_die_id id = (uint64_t)s->unit->file->number << 32 | offset;
 
 	for (int i = 0; i < 3 && id != AF_DIE_NONE; i++) {
-		struct af_unit *unit = s->unit;
+		struct af_unit *unit = af_file_unit_find(info->files.items[id >> 32], (uint32_t)id);
 		struct af_die die;
-		offset = (uint32_t)id;
-		if (id >> 32 != unit->file->number || offset < unit->offset || offset >= unit->end)
-			unit = af_file_unit_find(info->files.items[id >> 32], offset);
-		if (!unit || !af_die_in(unit, offset, &die))
+		if (!unit || !af_die_in(unit, (uint32_t)id, &die))
 			return false;
 		const char *name = af_die_string(&die, DW_AT_name);
 		if (name)
-			return function_class(name) & (AF_FOUND_BODY | AF_FOUND_POLL);
+			return af_name_class(name) & (AF_FOUND_BODY | AF_FOUND_POLL);
 		id = af_die_reference(&die, DW_AT_specification);
 	}
 	return false;
+}
+
+/* Whether the abstract subprogram at `offset` is named like a poll. */
+static bool is_poll_like(struct af_scanner *s, uint32_t offset)
+{
+	for (int i = 0; i < 3 && offset < AF_ORIGIN_ELSEWHERE; i++) {
+		if (offset < s->unit->first_die || offset >= s->unit->end)
+			return is_poll_like_elsewhere(s, (uint64_t)s->unit->file->number << 32 |
+								 offset);
+		struct af_bytes b = {s->data + offset, s->end, false};
+		uint64_t code = af_bytes_uleb(&b);
+		const struct af_abbrev *abbrev =
+			code ? af_abbrevs_find(s->unit->abbrevs, code) : NULL;
+		/* Not passed yet, perhaps: its attributes may be cut off. */
+		if (!abbrev || !af_attributes_end(s->unit, abbrev, b.pos, s->end))
+			return false;
+		if (abbrev->name.attribute != UINT32_MAX)
+			return class_of(s, abbrev, b.pos) & (AF_FOUND_BODY | AF_FOUND_POLL);
+		offset = origin_of(s, abbrev, b.pos);
+	}
+	return false;
+}
+
+static bool add_inlined_poll(struct af_scanner *s, uint32_t offset)
+{
+	struct af_inlined *found = vector_push(&s->part->polls_inlined);
+	if (!found)
+		return false;
+	*found = (struct af_inlined){offset, s->function};
+	return true;
+}
+
+/* Of a function in another file, as dwz makes them: its bits are set when all files were walked,
+   which only the polls among them are worth. */
+static bool at_inlined_elsewhere(struct af_scanner *s, const struct af_abbrev *abbrev,
+				 uint32_t offset, const uint8_t *attributes)
+{
+	struct af_value value;
+
+	value_at(s, abbrev, &abbrev->origin, attributes, &value);
+	af_die_id id = af_value_reference(s->unit, &value);
+	if (!is_poll_like_elsewhere(s, id))
+		return true;
+	af_die_id *kept = vector_push(&s->part->inlined_elsewhere);
+	if (!kept)
+		return false;
+	*kept = id;
+	return !s->function || add_inlined_poll(s, offset);
 }
 
 static bool at_inlined(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
@@ -393,7 +343,9 @@ static bool at_inlined(struct af_scanner *s, const struct af_abbrev *abbrev, uin
 {
 	uint32_t origin = origin_of(s, abbrev, attributes);
 
-	if (origin >= AF_ORIGIN_ELSEWHERE)
+	if (origin == AF_ORIGIN_ELSEWHERE)
+		return at_inlined_elsewhere(s, abbrev, offset, attributes);
+	if (origin == AF_ORIGIN_NONE)
 		return true;
 	/* Whoever sees the first bit sees the second one; two threads may both look it up. */
 	if (!af_bits_get(s->index->inlined, origin)) {
@@ -401,13 +353,8 @@ static bool at_inlined(struct af_scanner *s, const struct af_abbrev *abbrev, uin
 			af_bits_set(s->index->poll_like, origin);
 		af_bits_set(s->index->inlined, origin);
 	}
-	if (!s->function || !af_bits_get(s->index->poll_like, origin))
-		return true;
-	struct af_inlined *found = vector_push(&s->part->polls_inlined);
-	if (!found)
-		return false;
-	*found = (struct af_inlined){offset, s->function};
-	return true;
+	return !s->function || !af_bits_get(s->index->poll_like, origin) ||
+	       add_inlined_poll(s, offset);
 }
 
 static bool open_namespace(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t depth,
@@ -427,6 +374,8 @@ static bool open_namespace(struct af_scanner *s, const struct af_abbrev *abbrev,
 	space->parent = n ? s->open.items[n - 1].index : UINT32_MAX;
 	open->index = (uint32_t)s->part->namespaces.count - 1;
 	open->depth = depth + 1;
+	open->of_tasks = (n && s->open.items[n - 1].of_tasks) || !strcmp(space->name, "task") ||
+			 !strcmp(space->name, "async_task");
 	return true;
 }
 

@@ -13,6 +13,7 @@ struct af_namespace {
 	const char *name;
 	uint32_t start, end;
 	uint32_t parent; /* index, or UINT32_MAX */
+	uint64_t path;	 /* the same for namespaces of the same names, if the linker merged these */
 };
 
 enum af_found_flags {
@@ -57,9 +58,10 @@ struct af_index {
 	VECTOR(uint32_t) vtables; /* offsets of `<X as ..Future>::{vtable}` variables */
 	VECTOR(struct af_awaitee) awaitees;
 	VECTOR(struct af_inlined) polls_inlined;
-	uint8_t *inlined;   /* bits: an inlined instance has this origin */
-	uint8_t *poll_like; /* and that is named like a poll */
-	uint8_t *named;	    /* bits: a subprogram with a name of interest, or of one's origin */
+	VECTOR(af_die_id) inlined_elsewhere; /* polls of other files that were inlined in this */
+	uint8_t *inlined;		     /* bits: an inlined instance has this origin */
+	uint8_t *poll_like;		     /* and that is named like a poll */
+	uint8_t *named; /* bits: a subprogram with a name of interest, or of one's origin */
 	uint64_t n_dies;
 	uint64_t n_broken; /* units that could not be read to their end */
 };
@@ -82,12 +84,14 @@ struct af_index_part {
 	VECTOR(uint32_t) vtables;
 	VECTOR(struct af_awaitee) awaitees;
 	VECTOR(struct af_inlined) polls_inlined;
+	VECTOR(af_die_id) inlined_elsewhere; /* polls of other files that were inlined in this */
 	uint64_t n_dies, n_broken;
 };
 
 struct af_open_namespace {
 	uint32_t index;
 	uint32_t depth; /* of its children */
+	bool of_tasks;	/* it or one around it is called `task` or `async_task` */
 };
 
 #define AF_SCAN_DULL_BITS 15
@@ -96,6 +100,7 @@ struct af_open_namespace {
 struct af_pending {
 	uint32_t name, offset; /* in .debug_str; of the DIE */
 	bool type;	       /* or a declared function */
+	bool of_tasks;	       /* in such a namespace */
 };
 #define AF_SCAN_PENDING 16
 
@@ -153,6 +158,15 @@ static inline bool af_index_inlined(const struct af_index *index, uint32_t offse
 /* The innermost namespace around `offset`, or UINT32_MAX. */
 uint32_t af_index_namespace(const struct af_index *index, uint32_t offset);
 
+/* wanted.c: what a name may be, besides the flags of functions. */
+enum {
+	AF_NAME_FUNCTION = 0xffff,
+	AF_NAME_COROUTINE = 0x10000,
+	AF_NAME_LAYOUT = 0x20000,
+	AF_NAME_VTABLE = 0x40000,
+	AF_NAME_AWAITEE = 0x80000,
+};
+uint32_t af_name_class(const char *name);
 /* Whether a type of this name is a coroutine's state ("{async_fn_env#0}<u8>"). */
 bool af_name_is_coroutine(const char *name);
 

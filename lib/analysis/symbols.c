@@ -43,17 +43,41 @@ void af_object_symbols(const struct af_object *object,
 	symbols_of(&object->debug, each, arg);
 }
 
+#define BUCKETS 4096
+
 struct next_search {
 	const uint64_t *addresses;
 	size_t n;
 	uint64_t *next;
+	/* buckets[i]: the first address that is not below first + (i << shift) */
+	uint32_t buckets[BUCKETS + 1];
+	unsigned int shift;
 };
+
+static void fill_buckets(struct next_search *search)
+{
+	const uint64_t *addresses = search->addresses;
+	uint64_t reach = search->n ? addresses[search->n - 1] - addresses[0] : 0;
+	size_t at = 0;
+
+	while (reach >> search->shift >= BUCKETS)
+		search->shift++;
+	for (uint64_t i = 0; i <= BUCKETS; i++) {
+		while (at < search->n && (addresses[at] - addresses[0]) >> search->shift < i)
+			at++;
+		search->buckets[i] = (uint32_t)at;
+	}
+}
 
 /* The wanted addresses below `address` that have no nearer neighbour yet: only the last of
    them can have this one as its next. */
 static void see_function(struct next_search *search, uint64_t address)
 {
-	size_t low = 0, high = search->n;
+	if (!search->n || address <= search->addresses[0])
+		return;
+	uint64_t bucket = (address - search->addresses[0]) >> search->shift;
+	size_t low = bucket < BUCKETS ? search->buckets[bucket] : search->n;
+	size_t high = bucket < BUCKETS ? search->buckets[bucket + 1] : search->n;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 		if (search->addresses[middle] < address)
@@ -101,7 +125,9 @@ static void see_unwind_table(const struct af_object *object, struct next_search 
 void af_object_next_functions(const struct af_object *object, const uint64_t *addresses, size_t n,
 			      uint64_t *next)
 {
-	struct next_search search = {addresses, n, next};
+	struct next_search search = {.addresses = addresses, .n = n, .next = next};
+
+	fill_buckets(&search);
 
 	for (size_t i = 0; i < n; i++) {
 		Elf_Scn *scn = NULL;

@@ -41,9 +41,17 @@ void af_text_deinit(struct af_text *text)
 
 static uint64_t hash_string(const char *string, size_t length)
 {
-	uint64_t hash = 0xcbf29ce484222325;
-	for (size_t i = 0; i < length; i++)
-		hash = (hash ^ (uint8_t)string[i]) * 0x100000001b3;
+	const uint64_t prime = 0x9e3779b97f4a7c15;
+	uint64_t hash = length, word;
+
+	for (; length >= sizeof(word); length -= sizeof(word), string += sizeof(word)) {
+		memcpy(&word, string, sizeof(word));
+		hash = (hash ^ word) * prime;
+		hash ^= hash >> 32;
+	}
+	word = 0;
+	memcpy(&word, string, length);
+	hash = (hash ^ word) * prime;
 	return hash ^ hash >> 32;
 }
 

@@ -49,8 +49,15 @@ static uint64_t mix_string(uint64_t hash, const char *string)
 	return mix(hash, 0xff);
 }
 
+/* A string by its bytes, or by its place alone: linkers merge equal strings, so that mostly
+   equal ones are at one place. */
+static uint64_t mix_name(uint64_t hash, const char *string, bool by_place)
+{
+	return by_place ? mix(hash, (uintptr_t)string) : mix_string(hash, string);
+}
+
 /* What the attributes of one DIE say of its place, in one go over them. */
-static uint64_t mix_attributes(uint64_t hash, const struct af_die *die)
+static uint64_t mix_attributes(uint64_t hash, const struct af_die *die, bool by_place)
 {
 	const struct af_abbrevs *table = die->unit->abbrevs;
 	const struct af_attribute *a = &table->attributes.items[die->abbrev->first_attribute];
@@ -62,14 +69,16 @@ static uint64_t mix_attributes(uint64_t hash, const struct af_die *die)
 		switch (a->name) {
 		case DW_AT_name:
 			af_form_read(die->unit, &b, a, &value);
-			hash = mix_string(hash, af_value_string(die->unit, &value));
+			hash = mix_name(hash, af_value_string(die->unit, &value), by_place);
 			break;
 		case DW_AT_data_member_location:
 		case DW_AT_decl_line:
 		case DW_AT_discr_value:
+		case DW_AT_byte_size:
+		case DW_AT_declaration:
 			af_form_read(die->unit, &b, a, &value);
 			if (af_value_constant(&value, &number))
-				hash = mix(hash, number);
+				hash = mix(hash, number + a->name);
 			break;
 		default:
 			if (a->size >= 0)
@@ -83,7 +92,7 @@ static uint64_t mix_attributes(uint64_t hash, const struct af_die *die)
 
 /* What a structure's own DIEs say, without what differs between units that agree: methods
    and the numbers of files and types. */
-static uint64_t fingerprint(const struct af_die *type)
+static uint64_t fingerprint(const struct af_die *type, bool by_place)
 {
 	struct af_walk walk;
 	struct af_die die;
@@ -93,11 +102,23 @@ static uint64_t fingerprint(const struct af_die *type)
 	af_walk_start(&walk, type);
 	while (af_walk_next(&walk, &die, &depth)) {
 		if (die.abbrev->tag == DW_TAG_variant || die.abbrev->tag == DW_TAG_member)
-			hash = mix_attributes(hash, &die);
+			hash = mix_attributes(hash, &die, by_place);
 		else if (die.abbrev->tag == DW_TAG_subprogram)
 			af_walk_skip_children(&walk);
 	}
 	return hash;
+}
+
+/* The same for every unit's copy of a type, if the strings were merged; never the same for
+   two types. */
+static uint64_t copy_key(struct af_builder *b, const struct af_die *die)
+{
+	const struct af_index *index = &b->indexes[die->unit->file->number];
+	uint32_t space = af_index_namespace(index, die->offset);
+	uint64_t hash = space == UINT32_MAX ? 0 : index->namespaces.items[space].path;
+
+	hash = mix_attributes(mix(hash, die->abbrev->tag), die, true);
+	return mix(hash, fingerprint(die, true)) & ~UINT64_C(0) >> 1;
 }
 
 static unsigned int kind_of_base(const struct af_die *die)
@@ -270,6 +291,12 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 	int kind = kind_of(&die);
 	if (kind < 0)
 		return AFM_NONE;
+	bool composed = kind == AFM_T_STRUCT || kind == AFM_T_UNION || kind == AFM_T_CENUM;
+	uint64_t copy = composed ? copy_key(b, &die) : 0;
+	if (composed && (known = af_map_get(&b->copies, copy)) != UINT32_MAX) {
+		af_map_set(&b->die_types, id, known);
+		return known;
+	}
 
 	struct afm_type type = {.kind = (uint16_t)kind,
 				.target = AFM_NONE,
@@ -287,13 +314,13 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 	name_type(b, &type, &die, chain);
 
 	uint64_t key = mix(mix(mix(type.name, type.kind), type.size), type.target);
-	if (kind == AFM_T_STRUCT || kind == AFM_T_UNION || kind == AFM_T_CENUM)
-		key = mix(key, fingerprint(&die));
+	if (composed)
+		key = mix(key, fingerprint(&die, false));
 	key &= ~UINT64_C(0) >> 1; /* the map's free key has the top bit */
 	bool declaration = type.flags & AFM_TF_DECLARATION;
 	uint32_t index = declaration ? UINT32_MAX : af_map_get(&b->key_types, key);
 	if (index == UINT32_MAX && !stands_for(b, &type, id, &index)) {
-		if (kind == AFM_T_STRUCT || kind == AFM_T_UNION || kind == AFM_T_CENUM)
+		if (composed)
 			af_name_place(b, &die, &type.file, &type.line);
 		index = add_type(b, &type, id);
 		if (index == AFM_NONE)
@@ -303,8 +330,11 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 	}
 	if (!declaration)
 		af_map_set(&b->key_types, key, index);
+	if (composed)
+		af_map_set(&b->copies, copy, index);
 	af_map_set(&b->die_types, id, index);
-	b->failed |= b->key_types.failed | b->die_types.failed | b->name_types.failed;
+	b->failed |=
+		b->copies.failed | b->key_types.failed | b->die_types.failed | b->name_types.failed;
 	return index;
 }
 

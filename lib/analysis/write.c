@@ -133,6 +133,7 @@ void af_builder_deinit(struct af_builder *b)
 	af_strings_deinit(&b->scratch);
 	af_map_deinit(&b->die_types);
 	af_map_deinit(&b->key_types);
+	af_map_deinit(&b->copies);
 	af_map_deinit(&b->name_types);
 	af_map_deinit(&b->file_names);
 }

@@ -319,6 +319,21 @@ def test_other_places_and_packings_give_the_same_map(ledger, tmp_path):
             assert other[key] == plain[key], name
 
 
+def test_dwz_moves_things_and_loses_none(tmp_path):
+    """Common parts of two objects in a third: names, types and abstract functions lie there."""
+    path = BUILD / "fixtures" / "release" / "ledger-own"
+    if not path.exists() or not shutil.which("dwz"):
+        pytest.skip("no fixture, or no dwz")
+    first, second, common = tmp_path / "first", tmp_path / "second", tmp_path / "common"
+    shutil.copy(path, first)
+    shutil.copy(path, second)
+    packed = run("dwz", "-m", common, "-M", common, first, second)
+    assert packed.returncode == 0 and common.exists(), packed.stderr
+    plain, other = read_map(path), read_map(first)
+    for key in ("polls", "vtables", "layouts", "verdict", "futures"):
+        assert other[key] == plain[key], key
+
+
 # How debug info differs, with a compiler alone: the ledger on std.
 SOURCE = BUILD.parent / "fixtures" / "src" / "ledger" / "own.rs"
 RUSTC = [
