@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * From which types can a future be reached? Whoever walks a task's memory need look into no
- * others. A least fixed point: futures and `dyn Future` pointers do, and so does what holds,
+ * others. A least fixed point: futures and `dyn Future` (or Stream) do, and so does what holds,
  * points to, or is generic over (Vec<T>, whose pointer is untyped) something that does.
  */
 #include "analysis/build.h"
@@ -22,8 +22,8 @@ static bool any_field(const struct af_builder *b, uint32_t first, uint32_t n)
 static bool is_root(const struct af_builder *b, const struct afm_type *type)
 {
 	const char *name = af_strings_get(&b->strings, type->name);
-	return type->future != AFM_NONE ||
-	       (type->kind == AFM_T_STRUCT && strstr(name, "dyn ") && strstr(name, "Future<"));
+	return type->future != AFM_NONE || (type->kind == AFM_T_STRUCT && strstr(name, "dyn ") &&
+					    (strstr(name, "Future<") || strstr(name, "Stream<")));
 }
 
 static bool follows(const struct af_builder *b, const struct afm_type *type)

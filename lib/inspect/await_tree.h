@@ -58,6 +58,9 @@ enum af_wait {
 #define AF_NODE_DISABLED 2u /* a branch of select! that is not polled (any more) */
 #define AF_NODE_CUT 4u	    /* more children than the limits allow */
 #define AF_NODE_LOST 8u	    /* a pointer below could not be followed: children may be missing */
+#define AF_NODE_UNSURE \
+	16u /* held, and behind a pointer: dropped or given away long ago, unless
+			       no other task reaches what lies at this address */
 
 /* No pointers into the tree: an array of nodes may be copied as it is. */
 struct af_node {
@@ -82,13 +85,15 @@ struct af_node {
 	uint16_t reserved;
 };
 
-/* What to do with members of a coroutine that it does not await at the moment. What is stored
-   but was moved out or dropped already cannot always be told from what lives
-   (docs/architecture.md): each step shows more and is less certain. */
+/* What to do with members of a coroutine that it does not await at the moment. Debug info does
+   not tell what is stored there from what was moved out or dropped already; only sometimes a
+   drop flag does. A future that is stored by value was not moved once it was polled. What is
+   behind a Box may have gone elsewhere with it, or be somebody else's by now. */
 enum af_held {
 	AF_HELD_NONE = 0, /* only what is awaited */
 	AF_HELD_VALUES,	  /* futures stored by value */
-	AF_HELD_POINTERS, /* also behind boxes and references, if every drop flag is set */
+	AF_HELD_POINTERS, /* also behind boxes and references, if no drop flag says it is gone;
+			     marked AF_NODE_UNSURE */
 };
 
 enum {
@@ -107,7 +112,7 @@ struct af_await_tree {
 	uint32_t max_elements; /* of one list; default 1024 */
 	uint32_t max_depth;    /* nodes and what lies between, above one another; 512 */
 	uint32_t max_steps;    /* values looked at; 64 per node */
-	enum af_held held;     /* default AF_HELD_POINTERS */
+	enum af_held held;     /* default AF_HELD_VALUES */
 
 	/* The result. Nodes lie in order of a walk from the root, children in their order: to
 	   print, go through the array and indent by depth. */

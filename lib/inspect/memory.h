@@ -86,25 +86,29 @@ void af_memory_self_init(struct af_memory_self *self);
 
 /*
  * Another process, running or stopped. process_vm_readv, and where that is refused
- * /proc/PID/mem. Reads up to a page go through a small cache of whole pages, so that the
- * fields of one task cost one call: af_memory_forget() between tasks, or what is seen grows
- * old. Larger reads are not kept.
+ * /proc/PID/mem. A system call costs as much as copying 20 KiB, so that reads are served from
+ * lines of 64 KiB that are kept: of the first page that is asked for in a line only that page is
+ * read, with the second one all of the line. af_memory_forget() empties it all; what a program
+ * does meanwhile is seen only after that. So read a batch of tasks that lie near one another,
+ * forget, read them once more, and compare. Reads of more than a page are not kept.
  */
 #define AF_MEMORY_PAGE 4096
-#define AF_MEMORY_PAGES 64 /* in the cache; a power of two */
+#define AF_MEMORY_LINE 65536
+#define AF_MEMORY_LINES 64
 struct af_memory_process {
 	struct af_memory memory;
 	pid_t pid;
 	int mem_fd;	  /* /proc/PID/mem once it was needed, else -1 */
 	bool no_vm_readv; /* refused: by /proc/PID/mem from now on */
 	uint64_t calls;	  /* system calls made, for measurements */
-	uint64_t epoch;	  /* a page is valid if it has this number */
+	uint64_t epoch;	  /* a line is valid if it has this number */
 	struct {
-		uint64_t address; /* of the page */
-		uint64_t epoch;	  /* 0: never filled */
-		bool failed;	  /* could not be read */
-	} pages[AF_MEMORY_PAGES];
-	uint8_t bytes[AF_MEMORY_PAGES][AF_MEMORY_PAGE];
+		uint64_t address;   /* of the line */
+		uint64_t epoch;	    /* 0: never filled */
+		uint32_t from, to;  /* bytes of it that are here */
+		uint32_t failed_at; /* page that could not be read; AF_MEMORY_LINE: none */
+	} lines[AF_MEMORY_LINES];
+	uint8_t bytes[AF_MEMORY_LINES][AF_MEMORY_LINE];
 };
 /* NULL, or a static string saying why this process cannot be read ("no such process", "not
    permitted"); errno then says it as well. Reads one byte to find out. */

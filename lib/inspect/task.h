@@ -43,12 +43,21 @@ bool af_task_read(const struct af_target *target, uint32_t image, uint32_t root,
  * The same, and its await tree. For a task that is idle or scheduled the tree is read, and the
  * state word once more: false if it changed meanwhile (then read again, or give up). For one
  * that is running, done or cancelled the tree has a root without children.
+ *
+ * A reader that keeps what it has read sees no change. With a process that runs: read a batch
+ * of tasks, af_memory_forget(), read them again, and believe those whose state_word and
+ * tree->identity are the same. (A task that moved and came back to the same places and states
+ * stands there now.)
  */
 bool af_task_read_tree(const struct af_target *target, uint32_t image, uint32_t root,
 		       uint64_t header, struct af_task *task, struct af_await_tree *tree);
 
-/* The root whose header has its vtable (tokio, async-task) at run-time address `vtable`, whose
-   first word, or run entry, is `poll`: index in the image's `roots`, or AFM_NONE. */
+/* The root whose function is at run-time address `poll` (what a tokio vtable's `poll`, an
+   async-task vtable's `run` holds): index in the image's `roots`, or AFM_NONE. */
 uint32_t af_task_root_by_poll(const struct af_target *target, uint64_t poll, uint32_t *image);
+
+/* Whether the tokio task at `header`, of the tokio that image `image` has linked, is a closure
+   on the blocking pool (spawn_blocking). */
+bool af_task_is_blocking(const struct af_target *target, uint32_t image, uint64_t header);
 
 #endif
