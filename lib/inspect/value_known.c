@@ -145,6 +145,78 @@ static bool show_bytes(struct af_show *s, struct af_spot at)
 	return true;
 }
 
+/* The number of the descriptor that a socket or file is, wherever in it: the first OwnedFd that
+   it holds by value. */
+static bool find_descriptor(const struct af_show *s, struct af_spot at, int depth, int *budget,
+			    uint64_t *fd)
+{
+	if (at.type == AFM_NONE || depth > 10 || --*budget < 0)
+		return false;
+	const struct afm_type *type = af_show_type(s, at.type);
+	const char *end = strstr(af_show_type_name(s, at.type), "::OwnedFd");
+	uint32_t first = type->first_field, n = type->n_fields, variant;
+
+	if (end && !end[sizeof("::OwnedFd") - 1])
+		return af_show_number(s, at, "fd", fd) == AF_READ_FINE;
+	if (type->n_variants) {
+		if (af_target_variant(s->target, s->image, at.type, at.address, &variant) !=
+		    AF_ACTIVE_FOUND)
+			return false;
+		first = af_futuremap_variants(s->map, variant)->first_field;
+		n = af_futuremap_variants(s->map, variant)->n_fields;
+	}
+	for (uint32_t i = 0; i<n && * budget> 0; i++) {
+		const struct afm_field *field = af_futuremap_fields(s->map, first + i);
+		if (find_descriptor(s, (struct af_spot){field->type, at.address + field->offset},
+				    depth + 1, budget, fd))
+			return true;
+	}
+	return false;
+}
+
+static bool show_descriptor(struct af_show *s, struct af_spot at)
+{
+	uint64_t fd;
+	int budget = 100;
+
+	if (!find_descriptor(s, at, 0, &budget, &fd))
+		return false;
+	af_show_type_head(s, af_show_type_name(s, at.type));
+	af_line_put(s->line, " { fd: ");
+	if (fd > INT32_MAX)
+		af_line_put(s->line, AF_INVALID);
+	else
+		af_line_unsigned(s->line, fd);
+	af_line_put(s->line, " }");
+	return true;
+}
+
+/* What a runtime's own types are made of means nothing to its users. */
+static bool show_opaque(struct af_show *s, struct af_spot at)
+{
+	const struct afm_type *type = af_show_type(s, at.type);
+
+	if (type->n_variants || type->future != AFM_NONE)
+		return false;
+	af_show_type_head(s, af_show_type_name(s, at.type));
+	if (type->n_fields)
+		af_line_put(s->line, " { .. }");
+	return true;
+}
+
+/* Semaphore: the permits that are left, counted in the upper bits. */
+static bool show_semaphore(struct af_show *s, struct af_spot at)
+{
+	uint64_t permits;
+
+	if (af_show_number(s, at, "ll_sem.permits", &permits) != AF_READ_FINE)
+		return false;
+	af_line_put(s->line, "Semaphore { permits: ");
+	af_line_unsigned(s->line, permits >> 1);
+	af_line_put(s->line, " }");
+	return true;
+}
+
 /* `own` with a star at its end: all that begin so. */
 static const struct known {
 	const char *crate, *own;
@@ -185,6 +257,7 @@ static const struct known {
 	{"hashbrown", "HashSet", af_show_hash_map},
 	{"lock_api", "Mutex", af_show_lock_api},
 	{"lock_api", "RwLock", af_show_lock_api},
+	{"std", "File", show_descriptor},
 	{"std", "HashMap", af_show_hash_map},
 	{"std", "HashSet", af_show_hash_map},
 	{"std", "Instant", af_show_instant},
@@ -193,15 +266,25 @@ static const struct known {
 	{"std", "Ipv6Addr", af_show_ipv6},
 	{"std", "Mutex", af_show_std_mutex},
 	{"std", "OsString", af_show_string},
+	{"std", "OwnedFd", show_descriptor},
 	{"std", "PathBuf", af_show_string},
 	{"std", "RwLock", af_show_std_rwlock},
 	{"std", "SocketAddr", show_held},
 	{"std", "SocketAddrV4", af_show_socket_v4},
 	{"std", "SocketAddrV6", af_show_socket_v6},
 	{"std", "SystemTime", af_show_date},
+	{"std", "TcpListener", show_descriptor},
+	{"std", "TcpStream", show_descriptor},
+	{"std", "UdpSocket", show_descriptor},
+	{"std", "Unix*", show_descriptor},
 	{"tokio", "Instant", af_show_instant},
 	{"tokio", "Mutex", af_show_tokio_lock},
 	{"tokio", "RwLock", af_show_tokio_lock},
+	{"tokio", "Semaphore", show_semaphore},
+	{"tokio", "TcpListener", show_descriptor},
+	{"tokio", "TcpStream", show_descriptor},
+	{"tokio", "UdpSocket", show_descriptor},
+	{"tokio", "Unix*", show_descriptor},
 };
 
 static bool matches(const struct known *k, const char *crate, size_t crate_length, const char *own,
@@ -231,6 +314,7 @@ bool af_show_known(struct af_show *s, struct af_spot at)
 	size_t length = strcspn(own, "<");
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (matches(&known[i], name, crate_length, own, length))
-			return known[i].show(s, at);
-	return false;
+			if (known[i].show(s, at))
+				return true;
+	return !strncmp(name, "tokio::", 7) && show_opaque(s, at);
 }
