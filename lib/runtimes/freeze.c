@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+#include "runtimes/freeze.h"
+
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtimes/scan.h"
+
+#define MAX_ROUNDS 16
+#define PIECE (1u << 20)
+
+/* A thread that is held, and the signal that it was about to take. */
+struct held {
+	pid_t tid;
+	int signal;
+};
+
+struct freezer {
+	struct af_process *process;
+	VECTOR(struct held) held;
+	uint8_t *arena; /* what is copied lies in here */
+	uint64_t used, size;
+	bool failed;
+};
+
+static uint64_t now(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+static bool is_held(const struct freezer *f, pid_t tid)
+{
+	for (size_t i = 0; i < f->held.count; i++)
+		if (f->held.items[i].tid == tid)
+			return true;
+	return false;
+}
+
+/* Waits until the thread has stopped; false if it has ended instead. It may stop with a signal
+   that it was about to take: that is given back when it is let go. */
+static bool wait_for_stop(struct held *held)
+{
+	int status;
+	while (waitpid(held->tid, &status, __WALL) < 0)
+		if (errno != EINTR)
+			return false;
+	if (!WIFSTOPPED(status))
+		return false;
+	if (status >> 16 != PTRACE_EVENT_STOP)
+		held->signal = WSTOPSIG(status);
+	return true;
+}
+
+/* Seizes threads that are not held yet: how many there were; -1 and errno on failure. */
+static int seize_new(struct freezer *f)
+{
+	int fd = openat(f->process->directory, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *list = fd < 0 ? NULL : fdopendir(fd);
+	int found = 0, error = 0;
+	if (!list)
+		return -1;
+	for (struct dirent *entry; !error && (entry = readdir(list));) {
+		pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
+		if (tid <= 0 || is_held(f, tid))
+			continue;
+		found++;
+		if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0) {
+			error = errno == ESRCH ? 0 : errno; /* has ended */
+			continue;
+		}
+		struct held *held = vector_push(&f->held);
+		if (!held)
+			error = ENOMEM;
+		else
+			held->tid = tid;
+		(void)ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+	}
+	closedir(list);
+	errno = error;
+	return error ? -1 : found;
+}
+
+static void let_go(struct freezer *f)
+{
+	for (size_t i = 0; i < f->held.count; i++)
+		(void)ptrace(PTRACE_DETACH, f->held.items[i].tid, NULL,
+			     (void *)(uintptr_t)f->held.items[i].signal);
+	f->held.count = 0;
+}
+
+/* Until a round finds no new thread: one that ran could have made some meanwhile. */
+static int stop_all(struct freezer *f)
+{
+	size_t waited = 0;
+	for (int round = 0; round < MAX_ROUNDS; round++) {
+		int found = seize_new(f);
+		if (found < 0)
+			return -1;
+		for (; waited < f->held.count;) {
+			if (wait_for_stop(&f->held.items[waited]))
+				waited++;
+			else
+				f->held.items[waited] = f->held.items[--f->held.count];
+		}
+		if (!found)
+			return 0;
+	}
+	return 0;
+}
+
+static void read_registers(struct af_process_thread *thread)
+{
+#if defined(__x86_64__)
+	struct user_regs_struct r;
+	struct iovec place = {&r, sizeof(r)};
+	if (ptrace(PTRACE_GETREGSET, thread->tid, (void *)NT_PRSTATUS, &place) < 0 ||
+	    place.iov_len < sizeof(r))
+		return;
+	const uint64_t values[AF_REGISTERS] = {
+		r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8,
+		r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip,
+	};
+	memcpy(thread->registers, values, sizeof(values));
+	thread->known = (1u << AF_REGISTERS) - 1;
+#endif
+}
+
+/* Bytes that there are to copy now. */
+static uint64_t measure(struct af_process *p)
+{
+	uint64_t total = 0;
+	for (size_t i = 0; i < p->mappings.count; i++) {
+		const struct af_mapping *m = &p->mappings.items[i];
+		uint64_t start = m->start, end;
+		for (; af_scan_is_writable(m) && af_scan_next_run(p, m, &start, &end); start = end)
+			total += end - start;
+	}
+	return total;
+}
+
+/* Copies one run, in pieces; what cannot be read is left out. */
+static void copy_run(struct freezer *f, uint64_t start, uint64_t end)
+{
+	struct af_process *p = f->process;
+	struct af_copy *copy = NULL;
+	while (start < end) {
+		uint64_t n = end - start < PIECE ? end - start : PIECE;
+		if (n > f->size - f->used) {
+			f->failed = true;
+			return;
+		}
+		struct af_piece piece = {start, f->arena + f->used, n, false};
+		af_process_read_pieces(p, &piece, 1);
+		if (!piece.read) {
+			copy = NULL;
+			start += n;
+			continue;
+		}
+		if (!copy && (copy = vector_push(&p->copying)))
+			*copy = (struct af_copy){start, 0, f->arena + f->used};
+		if (!copy) {
+			f->failed = true;
+			return;
+		}
+		copy->size += n;
+		f->used += n;
+		start += n;
+	}
+}
+
+static struct af_error *copy_all(struct freezer *f)
+{
+	struct af_process *p = f->process;
+	struct af_error *error = af_process_refresh(p);
+	if (error)
+		return error;
+	for (size_t i = 0; i < p->threads.count; i++)
+		read_registers(&p->threads.items[i]);
+	for (size_t i = 0; i < p->mappings.count && !f->failed; i++) {
+		const struct af_mapping *m = &p->mappings.items[i];
+		uint64_t start = m->start, end;
+		for (; af_scan_is_writable(m) && af_scan_next_run(p, m, &start, &end); start = end)
+			copy_run(f, start, end);
+	}
+	return f->failed ? af_error_create(
+				   "process %d: --freeze: its memory grew too fast; try again",
+				   p->pid)
+			 : NULL;
+}
+
+static struct af_error *make_room(struct freezer *f, uint64_t limit)
+{
+	uint64_t total = measure(f->process);
+	if (total > limit)
+		return af_error_create(
+			"process %d: --freeze would stop it for too long: it has %llu MiB "
+			"of memory, and more than %llu MiB are not copied; leave "
+			"--freeze out",
+			f->process->pid, (unsigned long long)(total >> 20),
+			(unsigned long long)(limit >> 20));
+	f->size = total + total / 8 + (8u << 20);
+	/* Populated, so that nothing but copying is done while the process waits. */
+	f->arena = mmap(NULL, f->size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (f->arena == MAP_FAILED)
+		return af_error_system(errno, "memory for a copy of process %d", f->process->pid);
+	return NULL;
+}
+
+struct af_error *af_process_freeze(struct af_process *p, uint64_t limit)
+{
+	struct freezer f = {.process = p};
+	struct af_error *error = make_room(&f, limit);
+	if (error)
+		return error;
+	uint64_t start = now();
+	if (stop_all(&f) < 0)
+		error = af_error_system(errno, "process %d: cannot be stopped", p->pid);
+	else
+		error = copy_all(&f);
+	let_go(&f);
+	p->stood_still = now() - start;
+	vector_deinit(&f.held);
+	p->arena = f.arena;
+	p->arena_size = f.size;
+	/* Only now: while they were made, reads had to go to the process. */
+	p->copies.items = p->copying.items;
+	p->copies.count = p->copying.count;
+	p->copies.capacity = p->copying.capacity;
+	memset(&p->copying, 0, sizeof(p->copying));
+	return error;
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+#include "runtimes/tasks.h"
+
+#include <time.h>
+
+#define TRIES 12
+#define BATCH 256 /* tasks */
+#define BATCH_NODES 65536u
+#define MANY_REFERENCES ((uint64_t)1 << 24)
+
+/* A candidate that holds no task is dropped here: memory that was freed still shows a header,
+   but not a state word with references (an allocator has written to it, or the last of them was
+   given back). */
+static bool is_plausible(const struct af_task *task)
+{
+	return task->references < MANY_REFERENCES &&
+	       (task->references || task->state == AF_TASK_IDLE);
+}
+
+/* tokio builds a task on the stack of the thread that spawns it and moves it to the heap, then
+   enters it into its runtime's list. What stays on the stack has never had an owner. */
+static bool on_a_stack(const struct af_process *p, uint64_t address)
+{
+	const struct af_mapping *m = af_process_mapping(p, address);
+	if (m && m->path && !strncmp(m->path, "[stack", 6))
+		return true;
+	for (size_t i = 0; i < p->threads.count; i++) {
+		const struct af_process_thread *thread = &p->threads.items[i];
+		if (thread->known & 1u << AF_REGISTER_SP && m &&
+		    m == af_process_mapping(p, thread->registers[AF_REGISTER_SP]))
+			return true;
+	}
+	return false;
+}
+
+static void read_owner(struct af_task_list *t, struct af_found_task *found, uint32_t offset)
+{
+	uint64_t owner;
+	if (offset == AFM_NONE ||
+	    !af_memory_read_u64(t->target.memory, found->task.header + offset, &owner))
+		return;
+	/* 0: in no runtime's list, as closures on the blocking pool are. */
+	found->has_owner = owner != 0;
+	found->owner = owner;
+}
+
+static void try_header(struct af_task_list *t, const struct af_header *header)
+{
+	const struct af_vtable *vtable = &t->headers.vtables.items[header->vtable];
+	struct af_found_task found = {
+		.found_by = AF_BY_HEADER,
+		.executor = vtable->executor,
+		.blocking = vtable->blocking,
+		.vtable = header->vtable,
+	};
+
+	af_snapshot_begin(&t->snapshot);
+	if (!af_task_read(&t->target, vtable->image, vtable->root, header->address, &found.task) ||
+	    !is_plausible(&found.task))
+		return;
+	if (vtable->executor == AFM_X_TOKIO) {
+		read_owner(t, &found, vtable->owner);
+		if (!found.has_owner &&
+		    (!found.blocking || on_a_stack(t->process, header->address)))
+			return;
+	}
+	struct af_found_task *kept = vector_push(&t->items);
+	if (kept)
+		*kept = found;
+	else
+		t->headers.failed = true;
+}
+
+/* Whether the address lies in a task that was found by its header: what a task drives itself is
+   in that task's own tree, or is a frame's of the task's poll. */
+static bool in_a_task(const struct af_task_list *t, uint64_t address)
+{
+	for (size_t i = 0; i < t->items.count; i++) {
+		const struct af_found_task *found = &t->items.items[i];
+		const struct af_futuremap *map = &t->target.images[found->task.image].map;
+		uint64_t size = 1;
+		if (found->found_by != AF_BY_HEADER)
+			continue;
+		const struct afm_root *root = af_futuremap_roots(map, found->task.root);
+		if (root->cell_type != AFM_NONE)
+			size = af_futuremap_types(map, root->cell_type)->size;
+		else if (root->future_type != AFM_NONE && root->future_offset != AFM_NONE)
+			size = root->future_offset +
+			       af_futuremap_types(map, root->future_type)->size;
+		if (address - found->task.header < size)
+			return true;
+	}
+	return false;
+}
+
+static void add_driven(struct af_task_list *t, uint32_t i)
+{
+	const struct af_driven *driven = &t->threads.driven.items[i];
+	const struct af_futuremap *map = &t->target.images[driven->image].map;
+	const struct afm_driver *driver = af_futuremap_drivers(map, driven->driver);
+	if (in_a_task(t, driven->address))
+		return;
+	struct af_found_task *found = vector_push(&t->items);
+	if (!found) {
+		t->headers.failed = true;
+		return;
+	}
+	*found = (struct af_found_task){
+		.task = {.header = driven->address,
+			 .image = driven->image,
+			 .root = AFM_NONE,
+			 .state = driven->running ? AF_TASK_RUNNING : AF_TASK_IDLE,
+			 .future = driven->address,
+			 .future_type = af_futuremap_futures(map, driver->future)->type},
+		.found_by = AF_BY_STACK,
+		.executor = AFM_X_OTHER,
+		.thread = t->process->threads.items[driven->thread].tid,
+		.driven = i,
+	};
+}
+
+static int compare_tasks(const void *a, const void *b)
+{
+	const struct af_found_task *x = a, *y = b;
+	if (x->executor != y->executor)
+		return x->executor < y->executor ? -1 : 1;
+	if (x->task.has_id && y->task.has_id && x->task.id != y->task.id)
+		return x->task.id < y->task.id ? -1 : 1;
+	return x->task.header < y->task.header ? -1 : x->task.header > y->task.header;
+}
+
+struct af_error *af_task_list_find(struct af_task_list *t, struct af_process *process)
+{
+	memset(t, 0, sizeof(*t));
+	t->process = process;
+	struct af_error *error = af_snapshot_init(&t->snapshot, process);
+	if (error)
+		return error;
+	t->target = af_process_target(process, &t->snapshot.memory);
+	af_headers_find_vtables(&t->headers, process);
+	af_headers_find(&t->headers, process);
+	for (size_t i = 0; i < t->headers.items.count; i++)
+		try_header(t, &t->headers.items.items[i]);
+	vector_deinit(&t->headers.items);
+	error = af_threads_look(&t->threads, process, &t->snapshot);
+	if (error)
+		return error;
+	for (uint32_t i = 0; i < t->threads.driven.count; i++)
+		add_driven(t, i);
+	vector_sort(&t->items, compare_tasks);
+	for (uint32_t i = 0; i < t->items.count; i++) {
+		t->counts[t->items.items[i].task.state]++;
+		af_map_set(&t->by_address, t->items.items[i].task.header, i);
+	}
+	return t->headers.failed || t->by_address.failed ? af_error_create("out of memory") : NULL;
+}
+
+void af_task_list_deinit(struct af_task_list *t)
+{
+	af_headers_deinit(&t->headers);
+	af_snapshot_deinit(&t->snapshot);
+	vector_deinit(&t->items);
+	af_threads_deinit(&t->threads);
+	af_map_deinit(&t->by_address);
+}
+
+/* A coroutine that is awaited has been polled and is not done: its parent would not stand
+   there. If it seems so, the two were read at different times. */
+static bool contradicts(const struct af_await_tree *tree)
+{
+	for (uint32_t i = 0; i < tree->n_nodes; i++) {
+		const struct af_node *node = &tree->nodes[i];
+		if (node->relation != AF_IS_AWAITED || node->parent >= tree->n_nodes ||
+		    tree->nodes[node->parent].status != AF_NODE_SUSPENDED)
+			continue;
+		if (node->status == AF_NODE_NOT_STARTED || node->status == AF_NODE_DONE ||
+		    node->status == AF_NODE_PANICKED || node->status == AF_NODE_UNKNOWN)
+			return true;
+	}
+	return false;
+}
+
+/* One try to read; true if it can be shown, should all that was read hold. */
+static bool try_read(struct af_task_list *t, struct af_found_task *found,
+		     struct af_await_tree *tree)
+{
+	struct af_task *task = &found->task;
+	tree->n_nodes = 0;
+	if (found->found_by == AF_BY_STACK)
+		af_await_tree_read(tree, &t->target, task->image, task->future_type, task->future);
+	else if (!af_task_read_tree(&t->target, task->image, task->root, task->header, task, tree))
+		return false;
+	if (task->state != AF_TASK_IDLE && task->state != AF_TASK_SCHEDULED)
+		tree->n_nodes = 0;
+	return t->snapshot.still || !contradicts(tree);
+}
+
+/* What a thread drives in its frame is there as long as the frame is. */
+static bool frame_holds(struct af_task_list *t, const struct af_found_task *found)
+{
+	if (found->found_by != AF_BY_STACK)
+		return true;
+	uint32_t thread = t->threads.driven.items[found->driven].thread;
+	return !af_process_thread_moved(t->process, &t->process->threads.items[thread]);
+}
+
+static void wait_a_little(int tries)
+{
+	struct timespec time = {0, 20000L << (tries < 6 ? tries : 6)};
+	nanosleep(&time, NULL);
+}
+
+/* A task of a batch that has been read and not yet compared. */
+struct item {
+	struct af_found_task *found;
+	struct af_found_task before;
+	size_t first_node, n_nodes;
+	size_t first_read, end_read;
+	size_t text, text_size;
+	uint64_t likeness;
+	uint32_t cut;
+	bool read;
+};
+
+struct batch {
+	struct af_task_list *list;
+	struct af_await_tree *tree;
+	const struct af_task_visitor *visitor;
+	struct item items[BATCH];
+	size_t n;
+	VECTOR(struct af_node) nodes;
+	struct af_text text;
+	bool failed;
+};
+
+static void empty(struct batch *b)
+{
+	b->n = b->nodes.count = 0;
+	af_text_clear(&b->text);
+	af_snapshot_begin(&b->list->snapshot);
+}
+
+static void read_item(struct batch *b, struct item *item)
+{
+	struct af_await_tree *tree = b->tree;
+	item->first_read = af_snapshot_mark(&b->list->snapshot);
+	item->first_node = b->nodes.count;
+	item->text = b->text.length;
+	item->read = try_read(b->list, item->found, tree);
+	item->n_nodes = item->read ? tree->n_nodes : 0;
+	item->cut = tree->cut;
+	item->likeness = tree->likeness;
+	if (item->n_nodes && b->visitor->more)
+		b->visitor->more(b->visitor->arg, &b->list->target, tree, &b->text);
+	item->text_size = b->text.length - item->text;
+	item->end_read = af_snapshot_mark(&b->list->snapshot);
+	if (!vector_reserve(&b->nodes, item->n_nodes)) {
+		b->failed = true;
+		item->n_nodes = 0;
+	}
+	if (item->n_nodes)
+		memcpy(b->nodes.items + item->first_node, tree->nodes,
+		       item->n_nodes * sizeof(*tree->nodes));
+	b->nodes.count += item->n_nodes;
+}
+
+static void show_item(struct batch *b, const struct item *item)
+{
+	struct af_task_view view = {
+		.found = item->found,
+		.nodes = b->nodes.items + item->first_node,
+		.n_nodes = (uint32_t)item->n_nodes,
+		.cut = item->n_nodes ? item->cut : 0,
+		.likeness = item->likeness,
+		.more = af_text_get(&b->text) + item->text,
+		.more_size = item->text_size,
+	};
+	b->visitor->visit(b->visitor->arg, &view);
+}
+
+static bool holds(struct batch *b, const struct item *item)
+{
+	return item->read &&
+	       af_snapshot_held(&b->list->snapshot, item->first_read, item->end_read) &&
+	       frame_holds(b->list, item->found);
+}
+
+/* A task that moved while its batch was read, alone. */
+static void read_again(struct batch *b, struct item *item)
+{
+	int invalid = item->found->task.state == AF_TASK_INVALID;
+	for (int i = 0; i < TRIES; i++) {
+		wait_a_little(i);
+		af_snapshot_forget(&b->list->snapshot);
+		empty(b);
+		*item->found = item->before;
+		read_item(b, item);
+		af_snapshot_compare(&b->list->snapshot);
+		if (holds(b, item)) {
+			show_item(b, item);
+			return;
+		}
+		invalid += item->found->task.state == AF_TASK_INVALID;
+	}
+	if (invalid > TRIES / 2) /* has ended */
+		return;
+	*item->found = item->before;
+	item->found->moving = true;
+	item->n_nodes = item->text_size = 0;
+	show_item(b, item);
+}
+
+/* Shows in order; what comes behind one that moved must be read again after it, since that
+   one's reading empties the batch: so these few are read first and kept aside. */
+static void finish_batch(struct batch *b)
+{
+	struct item moved[BATCH];
+	size_t n_moved = 0;
+	af_snapshot_compare(&b->list->snapshot);
+	for (size_t i = 0; i < b->n; i++) {
+		struct item *item = &b->items[i];
+		if (holds(b, item))
+			show_item(b, item);
+		else if (!b->list->snapshot.still)
+			moved[n_moved++] = *item;
+	}
+	for (size_t i = 0; i < n_moved; i++)
+		read_again(b, &moved[i]);
+	empty(b);
+}
+
+struct af_error *af_task_list_visit(struct af_task_list *t, struct af_await_tree *tree,
+				    const struct af_task_visitor *visitor)
+{
+	struct batch *b = calloc(1, sizeof(*b));
+	if (!b)
+		return af_error_create("out of memory");
+	b->list = t;
+	b->tree = tree;
+	b->visitor = visitor;
+	empty(b);
+	for (size_t i = 0; i < t->items.count && !b->failed; i++) {
+		struct item *item = &b->items[b->n++];
+		*item = (struct item){.found = &t->items.items[i], .before = t->items.items[i]};
+		read_item(b, item);
+		if (b->n == BATCH || b->nodes.count > BATCH_NODES)
+			finish_batch(b);
+	}
+	finish_batch(b);
+	bool failed = b->failed || b->text.failed;
+	vector_deinit(&b->nodes);
+	af_text_deinit(&b->text);
+	free(b);
+	return failed ? af_error_create("out of memory") : NULL;
+}

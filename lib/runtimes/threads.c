@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+#include "runtimes/threads.h"
+
+#include "runtimes/unwind.h"
+
+#define TRIES 5
+
+struct look {
+	struct af_threads *threads;
+	struct af_process *process;
+	struct af_snapshot *snapshot;
+	struct af_unwinder unwinder;
+	struct af_stack_trace *trace;
+	uint32_t thread;
+	bool failed;
+};
+
+/* The map of the module that a frame is in, and its pc there; NULL if it has none. */
+static const struct af_futuremap *frame_map(const struct look *l, const struct af_frame *frame,
+					    uint32_t *image, uint64_t *pc)
+{
+	if (frame->module == AFM_NONE)
+		return NULL;
+	const struct af_module *module = &l->process->modules.items[frame->module];
+	if (module->image == AFM_NONE)
+		return NULL;
+	*image = module->image;
+	*pc = frame->pc - module->bias;
+	return &l->process->images.items[module->image].map;
+}
+
+/* The poll whose function holds link-time `pc`. */
+static uint32_t find_poll(const struct af_futuremap *map, uint64_t pc)
+{
+	uint32_t low = 0, high = (uint32_t)map->header->polls.count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (af_futuremap_polls(map, middle)->address <= pc)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (!low)
+		return AFM_NONE;
+	const struct afm_poll *poll = af_futuremap_polls(map, low - 1);
+	return pc - poll->address < poll->size ? low - 1 : AFM_NONE;
+}
+
+static void note_polls(struct look *l, struct af_thread_polls *found)
+{
+	found->first = (uint32_t)l->threads->polls.count;
+	for (uint32_t i = l->trace->n; i-- > 0;) {
+		struct af_thread_poll poll;
+		const struct af_futuremap *map =
+			frame_map(l, &l->trace->frames[i], &poll.image, &poll.pc);
+		poll.poll = map ? find_poll(map, poll.pc) : AFM_NONE;
+		if (poll.poll == AFM_NONE)
+			continue;
+		struct af_thread_poll *kept = vector_push(&l->threads->polls);
+		if (kept)
+			*kept = poll;
+		else
+			l->failed = true;
+	}
+	found->n = (uint32_t)l->threads->polls.count - found->first;
+}
+
+/* Where the future is that the frame drives, by one place of the map; 0 if that needs a
+   register that is not known. */
+static uint64_t driven_address(struct look *l, const struct af_frame *frame,
+			       const struct afm_place *place)
+{
+	uint64_t value = frame->cfa;
+	if (place->base != AFM_B_CFA) {
+		if (place->base >= AF_REGISTERS || !(frame->known & 1u << place->base))
+			return 0;
+		value = frame->registers[place->base];
+	}
+	if (!value)
+		return 0;
+	value += (uint64_t)place->offset;
+	if (!(place->flags & AFM_PL_POINTER))
+		return value;
+	return af_memory_read_u64(&l->snapshot->memory, value, &value)
+		       ? value + (uint64_t)place->then
+		       : 0;
+}
+
+/* Whether the address lies in a future that this thread drives further out. */
+static bool is_inside(const struct look *l, uint64_t address)
+{
+	for (size_t i = l->threads->driven.count; i-- > 0;) {
+		const struct af_driven *outer = &l->threads->driven.items[i];
+		if (outer->thread != l->thread)
+			break;
+		const struct af_futuremap *map = &l->process->images.items[outer->image].map;
+		const struct afm_driver *driver = af_futuremap_drivers(map, outer->driver);
+		const struct afm_type *type =
+			af_futuremap_types(map, af_futuremap_futures(map, driver->future)->type);
+		if (address - outer->address < (type->size ? type->size : 1))
+			return true;
+	}
+	return false;
+}
+
+/* Whether, from frame `i` inwards, the first poll is not a task's: then what the frame drives
+   is being polled. */
+static bool is_polled(const struct look *l, uint32_t i)
+{
+	while (i-- > 0) {
+		uint32_t image;
+		uint64_t pc;
+		const struct af_futuremap *map = frame_map(l, &l->trace->frames[i], &image, &pc);
+		uint32_t poll = map ? find_poll(map, pc) : AFM_NONE;
+		if (poll != AFM_NONE)
+			return af_futuremap_polls(map, poll)->kind != AFM_P_TASK_ROOT;
+	}
+	return false;
+}
+
+static void note_driven(struct look *l, uint32_t i)
+{
+	const struct af_frame *frame = &l->trace->frames[i];
+	uint32_t image, at = 0;
+	uint64_t pc;
+	const struct af_futuremap *map = frame_map(l, frame, &image, &pc);
+	for (; map && (at = af_futuremap_place(map, pc, at)) != AFM_NONE; at++) {
+		const struct afm_place *place = af_futuremap_places(map, at);
+		uint64_t address = driven_address(l, frame, place);
+		if (!address || is_inside(l, address))
+			continue;
+		struct af_driven *driven = vector_push(&l->threads->driven);
+		if (driven)
+			*driven = (struct af_driven){l->thread, image, place->driver, address,
+						     is_polled(l, i)};
+		else
+			l->failed = true;
+	}
+}
+
+/* One try; false if the thread went on meanwhile. */
+static bool look_at(struct look *l, struct af_thread_polls *found)
+{
+	struct af_process_thread *thread = &l->process->threads.items[l->thread];
+	size_t n_polls = l->threads->polls.count, n_driven = l->threads->driven.count;
+
+	af_snapshot_begin(l->snapshot);
+	found->n = 0;
+	found->unknown = "it runs on a processor, and was not stopped to see where (--freeze does)";
+	if (!thread->known)
+		return true;
+	af_unwind(&l->unwinder, &l->snapshot->memory, thread, l->trace);
+	found->unknown = "its stack could not be followed to its end";
+	if (l->trace->complete) {
+		found->unknown = NULL;
+		note_polls(l, found);
+		for (uint32_t i = l->trace->n; i-- > 0;)
+			note_driven(l, i);
+	}
+	if (af_snapshot_holds(l->snapshot) && !af_process_thread_moved(l->process, thread))
+		return true;
+	l->threads->polls.count = n_polls;
+	l->threads->driven.count = n_driven;
+	found->n = 0;
+	found->unknown = "it went on each time it was looked at (--freeze stops it)";
+	return false;
+}
+
+struct af_error *af_threads_look(struct af_threads *threads, struct af_process *process,
+				 struct af_snapshot *snapshot)
+{
+	struct look l = {.threads = threads, .process = process, .snapshot = snapshot};
+	struct af_error *error = af_unwinder_init(&l.unwinder, process);
+	l.trace = error ? NULL : malloc(sizeof(*l.trace));
+	l.failed = !l.trace;
+	for (; l.thread < process->threads.count && !l.failed; l.thread++) {
+		struct af_thread_polls found = {.thread = l.thread};
+		for (int i = 0; i < TRIES && !look_at(&l, &found); i++) {
+			af_snapshot_forget(snapshot);
+			af_process_read_thread(process, &process->threads.items[l.thread]);
+		}
+		struct af_thread_polls *kept = vector_push(&threads->items);
+		if (kept)
+			*kept = found;
+		else
+			l.failed = true;
+	}
+	af_unwinder_deinit(&l.unwinder);
+	free(l.trace);
+	return error ? error : l.failed ? af_error_create("out of memory") : NULL;
+}
+
+void af_threads_deinit(struct af_threads *threads)
+{
+	vector_deinit(&threads->items);
+	vector_deinit(&threads->polls);
+	vector_deinit(&threads->driven);
+}

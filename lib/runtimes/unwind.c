@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a frame's caller had in its registers is told by expressions (DWARF 5, 6.4). Most are a
+ * register plus an offset; those of procedure linkage tables and of signal frames are more, so
+ * there is a small evaluator. An expression that needs what is not known has no value.
+ */
+#include "runtimes/unwind.h"
+
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <elfutils/libdwelf.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define MAX_DEPTH 16 /* of an expression's stack */
+#define MAX_ROWS 256 /* of a function's unwind table */
+#define MAX_CALL 7   /* bytes of a call instruction */
+#define MAX_LOCALS 65536u
+
+struct af_unwind_file {
+	bool tried;
+	int fd;
+	Elf *elf;
+	Dwarf_CFI *cfi;
+};
+
+/* A frame in the making: what an expression may ask for. */
+struct context {
+	struct af_memory *memory;
+	const struct af_frame *frame;
+	bool has_cfa;
+	uint32_t missing; /* bit n: register n was asked for and is not known */
+};
+
+struct af_error *af_unwinder_init(struct af_unwinder *u, struct af_process *process)
+{
+	u->process = process;
+	u->files = calloc(process->modules.count + 1, sizeof(*u->files));
+	return u->files ? NULL : af_error_create("out of memory");
+}
+
+void af_unwinder_deinit(struct af_unwinder *u)
+{
+	for (size_t i = 0; u->files && i < u->process->modules.count; i++) {
+		struct af_unwind_file *file = &u->files[i];
+		if (!file->elf)
+			continue;
+		dwarf_cfi_end(file->cfi);
+		elf_end(file->elf);
+		close(file->fd);
+	}
+	free(u->files);
+	u->files = NULL;
+}
+
+/* Opens the module's file, if it is the one that was loaded. */
+static void open_file(const struct af_module *module, struct af_unwind_file *file)
+{
+	const void *id;
+	file->tried = true;
+	file->fd = module->file ? open(module->file, O_RDONLY | O_CLOEXEC) : -1;
+	if (file->fd < 0)
+		return;
+	elf_version(EV_CURRENT);
+	file->elf = elf_begin(file->fd, ELF_C_READ_MMAP, NULL);
+	ssize_t size = file->elf ? dwelf_elf_gnu_build_id(file->elf, &id) : -1;
+	bool same =
+		!module->build_id_size || (size == (ssize_t)module->build_id_size &&
+					   !memcmp(id, module->build_id, module->build_id_size));
+	if (file->elf && same)
+		file->cfi = dwarf_getcfi_elf(file->elf);
+	if (file->cfi)
+		return;
+	elf_end(file->elf);
+	close(file->fd);
+	file->elf = NULL;
+}
+
+static Dwarf_CFI *find_cfi(struct af_unwinder *u, uint32_t module)
+{
+	if (module == AFM_NONE)
+		return NULL;
+	struct af_unwind_file *file = &u->files[module];
+	if (!file->tried)
+		open_file(&u->process->modules.items[module], file);
+	return file->cfi;
+}
+
+static uint32_t module_of(struct af_unwinder *u, uint64_t pc)
+{
+	const struct af_module *module = af_process_module(u->process, pc);
+	return module ? (uint32_t)(module - u->process->modules.items) : AFM_NONE;
+}
+
+/* Expressions */
+
+static bool get_register(struct context *c, uint64_t number, uint64_t *value)
+{
+	if (number >= AF_REGISTERS)
+		return false;
+	if (!(c->frame->known & 1u << number)) {
+		c->missing |= 1u << number;
+		return false;
+	}
+	*value = c->frame->registers[number];
+	return true;
+}
+
+static bool binary(unsigned op, uint64_t a, uint64_t b, uint64_t *result)
+{
+	/* clang-format off */
+	switch (op) {
+	case DW_OP_plus: *result = a + b; return true;
+	case DW_OP_minus: *result = a - b; return true;
+	case DW_OP_mul: *result = a * b; return true;
+	case DW_OP_and: *result = a & b; return true;
+	case DW_OP_or: *result = a | b; return true;
+	case DW_OP_xor: *result = a ^ b; return true;
+	case DW_OP_shl: *result = b < 64 ? a << b : 0; return true;
+	case DW_OP_shr: *result = b < 64 ? a >> b : 0; return true;
+	case DW_OP_eq: *result = a == b; return true;
+	case DW_OP_ne: *result = a != b; return true;
+	case DW_OP_ge: *result = (int64_t)a >= (int64_t)b; return true;
+	case DW_OP_gt: *result = (int64_t)a > (int64_t)b; return true;
+	case DW_OP_le: *result = (int64_t)a <= (int64_t)b; return true;
+	case DW_OP_lt: *result = (int64_t)a < (int64_t)b; return true;
+	default: return false;
+	}
+	/* clang-format on */
+}
+
+/* Operations that push one value without taking any. */
+static bool push(struct context *c, const Dwarf_Op *op, uint64_t *value)
+{
+	if (op->atom >= DW_OP_lit0 && op->atom <= DW_OP_lit31) {
+		*value = op->atom - DW_OP_lit0;
+		return true;
+	}
+	if (op->atom >= DW_OP_breg0 && op->atom <= DW_OP_breg31) {
+		bool known = get_register(c, op->atom - DW_OP_breg0, value);
+		*value += known ? op->number : 0;
+		return known;
+	}
+	switch (op->atom) {
+	case DW_OP_addr:
+	case DW_OP_const1u:
+	case DW_OP_const1s:
+	case DW_OP_const2u:
+	case DW_OP_const2s:
+	case DW_OP_const4u:
+	case DW_OP_const4s:
+	case DW_OP_const8u:
+	case DW_OP_const8s:
+	case DW_OP_constu:
+	case DW_OP_consts:
+		*value = op->number;
+		return true;
+	case DW_OP_bregx: {
+		bool known = get_register(c, op->number, value);
+		*value += known ? op->number2 : 0;
+		return known;
+	}
+	case DW_OP_call_frame_cfa:
+		*value = c->frame->cfa;
+		return c->has_cfa;
+	default:
+		return false;
+	}
+}
+
+/* The value of an expression; *is_value: it is the value itself, else where that lies. */
+static bool evaluate(struct context *c, const Dwarf_Op *ops, size_t n, uint64_t *result,
+		     bool *is_value)
+{
+	uint64_t stack[MAX_DEPTH], more;
+	size_t depth = 0;
+	*is_value = false;
+	for (size_t i = 0; i < n; i++) {
+		const Dwarf_Op *op = &ops[i];
+		if (op->atom >= DW_OP_reg0 && op->atom <= DW_OP_reg31 && n == 1) {
+			*is_value = true;
+			return get_register(c, op->atom - DW_OP_reg0, result);
+		}
+		if (op->atom == DW_OP_stack_value) {
+			*is_value = true;
+		} else if (op->atom == DW_OP_plus_uconst && depth) {
+			stack[depth - 1] += op->number;
+		} else if (op->atom == DW_OP_deref && depth) {
+			if (!af_memory_read_u64(c->memory, stack[depth - 1], &stack[depth - 1]))
+				return false;
+		} else if (depth >= 2 &&
+			   binary(op->atom, stack[depth - 2], stack[depth - 1], &more)) {
+			stack[--depth - 1] = more;
+		} else if (op->atom != DW_OP_nop) {
+			if (depth == MAX_DEPTH || !push(c, op, &stack[depth]))
+				return false;
+			depth++;
+		}
+	}
+	if (depth)
+		*result = stack[depth - 1];
+	return depth != 0;
+}
+
+/* What register `number` was in the caller: 1 known, 0 not, -1 there is none (the stack ends). */
+static int caller_register(struct context *c, Dwarf_Frame *row, int number, uint64_t *value)
+{
+	Dwarf_Op memory[3], *ops;
+	size_t n;
+	bool is_value;
+	if (dwarf_frame_register(row, number, memory, &ops, &n) < 0)
+		return 0;
+	if (!n)
+		/* The same place means undefined, NULL means unchanged. */
+		return ops == memory ? -1 : get_register(c, (uint64_t)number, value);
+	if (!evaluate(c, ops, n, value, &is_value))
+		return 0;
+	return is_value || af_memory_read_u64(c->memory, *value, value);
+}
+
+/* A frame pointer that nobody below has saved */
+
+/* Whether the CFA is register `number` plus `offset`: libdw says so with DW_OP_bregx. */
+static bool is_cfa(const Dwarf_Op *ops, size_t n, uint64_t number, uint64_t offset)
+{
+	return n == 1 && ops->atom == DW_OP_bregx && ops->number == number &&
+	       ops->number2 == offset;
+}
+
+/* At a function's entry nothing but the return address has been pushed. */
+static bool has_entry_cfa(Dwarf_Frame *row)
+{
+	Dwarf_Op *ops;
+	size_t n;
+	return dwarf_frame_cfa(row, &ops, &n) == 0 && is_cfa(ops, n, AF_REGISTER_SP, 8);
+}
+
+/* Whether link-time `entry` begins the function that holds `pc`: its table begins there, and goes
+   on without a gap. */
+static bool begins_function(Dwarf_CFI *cfi, uint64_t entry, uint64_t pc)
+{
+	uint64_t at = entry;
+	for (int i = 0; i < MAX_ROWS && at <= pc; i++) {
+		Dwarf_Frame *row;
+		Dwarf_Addr start, end;
+		bool is_signal;
+		if (dwarf_cfi_addrframe(cfi, at, &row) < 0)
+			return false;
+		bool good = dwarf_frame_info(row, &start, &end, &is_signal) >= 0 && end > at &&
+			    (at != entry || (start == entry && has_entry_cfa(row)));
+		free(row);
+		if (!good)
+			return false;
+		if (pc < end)
+			return true;
+		at = end;
+	}
+	return false;
+}
+
+/* Where the call before return address `back` goes, if that can be told: call rel32 (E8), or
+   call [rip + rel32] (FF 15); Intel SDM, volume 2, CALL. */
+static bool call_target(struct context *c, uint64_t back, uint64_t *target)
+{
+	uint8_t code[6];
+	int32_t distance;
+	if (!af_memory_read(c->memory, back - sizeof(code), code, sizeof(code)))
+		return false;
+	memcpy(&distance, code + 2, sizeof(distance));
+	if (code[1] == 0xe8) {
+		*target = back + (uint64_t)(int64_t)distance;
+		return true;
+	}
+	return code[0] == 0xff && code[1] == 0x15 &&
+	       af_memory_read_u64(c->memory, back + (uint64_t)(int64_t)distance, target);
+}
+
+enum step { STEP_ON, STEP_END, STEP_LOST };
+static enum step step(struct af_unwinder *u, struct af_memory *memory, struct af_frame *frame,
+		      bool *is_signal, struct af_frame *caller);
+
+/* Whether the stack is at its end a few frames behind the one that `frame` returns to, if its
+   frame pointer is `rbp`. */
+static bool ends_soon(struct af_unwinder *u, struct context *c, uint64_t rbp)
+{
+	struct af_frame frame = *c->frame, caller;
+	bool is_signal;
+	enum step result = STEP_ON;
+	frame.registers[6] = rbp;
+	frame.known |= 1u << 6;
+	for (int i = 0; i < 4 && result == STEP_ON; i++) {
+		result = step(u, c->memory, &frame, &is_signal, &caller);
+		frame = caller;
+		frame.module = module_of(u, --frame.pc);
+	}
+	return result == STEP_END;
+}
+
+/*
+ * A function with a frame pointer keeps its return address at [rbp + 8]. So, rbp unknown: the
+ * first place above the stack pointer that holds a return address behind a call of this very
+ * function; what lies nearer is of this function's own frame. A thread's first function is
+ * called through a pointer, by a library that polls nothing: there the stack must end soon.
+ */
+static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_CFI *cfi,
+			       uint64_t *rbp)
+{
+	const struct af_frame *frame = c->frame;
+	uint64_t bias = u->process->modules.items[frame->module].bias;
+	uint64_t sp = frame->registers[AF_REGISTER_SP];
+	if (u->guesses || !(frame->known & 1u << AF_REGISTER_SP))
+		return false;
+	for (uint64_t at = sp; at < sp + MAX_LOCALS; at += 8) {
+		uint64_t back, target;
+		if (!af_memory_read_u64(c->memory, at, &back))
+			return false;
+		const struct af_module *module = af_process_module(u->process, back);
+		if (!module || back < module->text || back >= module->text_end)
+			continue;
+		u->guesses = true;
+		bool found =
+			module->image == AFM_NONE
+				? ends_soon(u, c, at - 8)
+				: call_target(c, back, &target) && target <= frame->pc &&
+					  target >= bias &&
+					  begins_function(cfi, target - bias, frame->pc - bias);
+		u->guesses = false;
+		if (!found)
+			continue;
+		*rbp = at - 8;
+		return true;
+	}
+	return false;
+}
+
+/* Steps */
+
+static bool find_cfa(struct af_unwinder *u, struct context *c, struct af_frame *frame,
+		     Dwarf_CFI *cfi, Dwarf_Frame *row)
+{
+	Dwarf_Op *ops;
+	size_t n;
+	bool is_value;
+	const uint32_t rbp = 1u << 6;
+	if (dwarf_frame_cfa(row, &ops, &n) < 0 || !n)
+		return false;
+	c->missing = 0;
+	if (!evaluate(c, ops, n, &frame->cfa, &is_value)) {
+		if (c->missing != rbp || !is_cfa(ops, n, 6, 16) ||
+		    !find_frame_pointer(u, c, cfi, &frame->registers[6]))
+			return false;
+		frame->known |= rbp;
+		frame->cfa = frame->registers[6] + 16;
+	}
+	c->has_cfa = true;
+	return true;
+}
+
+/* The caller of `frame`, whose `cfa` is set on the way. */
+static enum step step(struct af_unwinder *u, struct af_memory *memory, struct af_frame *frame,
+		      bool *is_signal, struct af_frame *caller)
+{
+	struct context context = {.memory = memory, .frame = frame};
+	Dwarf_CFI *cfi = find_cfi(u, frame->module);
+	Dwarf_Frame *row;
+	Dwarf_Addr start, end;
+	if (!cfi ||
+	    dwarf_cfi_addrframe(cfi, frame->pc - u->process->modules.items[frame->module].bias,
+				&row) < 0)
+		return STEP_LOST;
+	int back = dwarf_frame_info(row, &start, &end, is_signal);
+	bool placed = back >= 0 && find_cfa(u, &context, frame, cfi, row);
+	int known = 0;
+	memset(caller, 0, sizeof(*caller));
+	for (int i = 0; placed && i < AF_REGISTERS; i++) {
+		int found = caller_register(&context, row, i, &caller->registers[i]);
+		if (i == back)
+			known = found;
+		if (found > 0)
+			caller->known |= 1u << i;
+	}
+	free(row);
+	if (!placed)
+		return STEP_LOST;
+	if (known <= 0)
+		return known < 0 ? STEP_END : STEP_LOST;
+	caller->registers[AF_REGISTER_SP] = frame->cfa;
+	caller->pc = caller->registers[back];
+	caller->registers[AF_REGISTER_PC] = caller->pc;
+	caller->known |= 1u << AF_REGISTER_SP | 1u << AF_REGISTER_PC;
+	return caller->pc ? STEP_ON : STEP_END;
+}
+
+void af_unwind(struct af_unwinder *u, struct af_memory *memory,
+	       const struct af_process_thread *thread, struct af_stack_trace *trace)
+{
+	const uint32_t least = 1u << AF_REGISTER_SP | 1u << AF_REGISTER_PC;
+	trace->n = 0;
+	trace->complete = false;
+	if ((thread->known & least) != least)
+		return;
+	struct af_frame *frame = &trace->frames[0], next;
+	*frame = (struct af_frame){.pc = thread->registers[AF_REGISTER_PC], .known = thread->known};
+	memcpy(frame->registers, thread->registers, sizeof(frame->registers));
+	for (;;) {
+		bool is_signal = false;
+		frame->module = module_of(u, frame->pc);
+		trace->n++;
+		enum step result = step(u, memory, frame, &is_signal, &next);
+		trace->complete = result == STEP_END;
+		/* Callers lie higher: anything else would not end. */
+		if (result != STEP_ON || trace->n == AF_MAX_FRAMES ||
+		    frame->cfa <= frame->registers[AF_REGISTER_SP])
+			return;
+		frame = &trace->frames[trace->n];
+		*frame = next;
+		if (!is_signal)
+			frame->pc--;
+	}
+}
