@@ -22,6 +22,7 @@ enum cli_status {
 int cmd_run(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_deps(int argc, char **argv);
+int cmd_dump(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 /* What libasyncflame.so starts; no verb for people. */

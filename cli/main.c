@@ -19,6 +19,7 @@ static const struct verb verbs[] = {
 	{"run", cmd_run, "trace a program (the word may be left out)"},
 	{"convert", cmd_convert, "make a trace from the raw trace of a recording"},
 	{"map", cmd_map, "show the future map of a program: its async code, as JSON"},
+	{"dump", cmd_dump, "show where every task of a running process, or of a core, stands"},
 	{"deps", cmd_deps, "show which future of a program awaits which"},
 	{"doctor", cmd_doctor, "say what of a program would be traced, and what mends the rest"},
 	{"companion", cmd_companion, NULL},

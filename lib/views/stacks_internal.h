@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* What stacks.c hands to the writers of the three formats. */
+#ifndef AF_VIEWS_STACKS_INTERNAL_H
+#define AF_VIEWS_STACKS_INTERNAL_H
+
+#include "views/stacks.h"
+
+/* A variable of a node, as text. */
+struct af_stack_value {
+	uint32_t node;
+	uint32_t name, type, value; /* offsets in af_stack.texts */
+	uint8_t life;		    /* enum af_local_life */
+};
+
+/* A task as it was read, or a group of them. */
+struct af_stack {
+	struct af_found_task found;
+	uint32_t n_nodes;
+	const struct af_node *nodes;
+	const struct af_stack_value *values; /* by node */
+	uint32_t n_values;
+	const char *texts;
+	bool cut; /* the tree was larger than the limits */
+	/* --group */
+	uint64_t count;
+	uint64_t *ids;
+	uint32_t n_ids;
+};
+
+struct af_stacks_writer {
+	const struct af_task_list *tasks;
+	const struct af_target *target;
+	const struct af_stacks_options *options;
+	FILE *out;
+	uint64_t written; /* stacks so far */
+};
+
+struct af_stacks_format_functions {
+	void (*begin)(struct af_stacks_writer *writer);
+	void (*stack)(struct af_stacks_writer *writer, const struct af_stack *stack);
+	void (*end)(struct af_stacks_writer *writer);
+};
+extern const struct af_stacks_format_functions af_stacks_text, af_stacks_json, af_stacks_dot;
+
+const char *af_stacks_executor(const struct af_found_task *found);
+const char *af_stacks_state(const struct af_found_task *found);
+/* What was spawned: the future in the map of the task's image, or NULL; *name is set always. */
+const struct afm_future *af_stacks_future(const struct af_target *target,
+					  const struct af_found_task *found, const char **name);
+const char *af_stacks_node_name(const struct af_target *target, const struct af_node *node);
+const char *af_stacks_node_state(const struct af_node *node);
+/* The await that the node stands at, or NULL. */
+const struct afm_variant *af_stacks_await(const struct af_target *target,
+					  const struct af_node *node);
+/* The id of the task whose header is at `address`; false if it has none, or is not known. */
+bool af_stacks_task_id(const struct af_task_list *tasks, uint64_t address, uint64_t *id);
+
+#endif

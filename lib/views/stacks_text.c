@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* Await stacks for people: one task after another, each an indented tree. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "views/stacks_internal.h"
+
+/* What colour a part has; "" without colours. */
+enum part { PLAIN, TITLE, PLACE, DIM, LOUD };
+
+static void paint(const struct af_stacks_writer *w, enum part part)
+{
+	static const char *const codes[] = {"\033[0m", "\033[1m", "\033[36m", "\033[2m",
+					    "\033[33m"};
+	if (w->options->colour)
+		fputs_unlocked(codes[part], w->out);
+}
+
+static void put_part(const struct af_stacks_writer *w, enum part part, const char *text)
+{
+	paint(w, part);
+	fputs_unlocked(text, w->out);
+	paint(w, PLAIN);
+}
+
+/* Text from the process: control characters could steer the terminal. */
+static void put_text(FILE *out, const char *text)
+{
+	for (const char *p = text; *p; p++)
+		putc_unlocked((unsigned char)*p < ' ' || *p == 127 ? '?' : *p, out);
+}
+
+/* A name without generic arguments. `<` at the start of a path's segment is part of the name:
+   <app::Db as app::Store>::get. */
+static void put_name(FILE *out, const char *name)
+{
+	int depth = 0;
+	for (const char *p = name; *p; p++) {
+		bool kept = p == name || (p[-1] == ':' && *p == '<') || p[-1] == ' ';
+		if (*p == '<' && (depth || !kept))
+			depth++;
+		else if (*p == '>' && depth && p[-1] != '-')
+			depth--;
+		else if (!depth)
+			putc_unlocked((unsigned char)*p < ' ' || *p == 127 ? '?' : *p, out);
+	}
+}
+
+static void put_place(const struct af_stacks_writer *w, const struct af_futuremap *map,
+		      uint32_t file, uint32_t line)
+{
+	paint(w, PLACE);
+	put_text(w->out, af_futuremap_string(map, file));
+	fprintf(w->out, ":%" PRIu32, line);
+	paint(w, PLAIN);
+}
+
+static const char *name_or(const char *name, const char *otherwise)
+{
+	return name && *name ? name : otherwise;
+}
+
+static void text_begin(struct af_stacks_writer *w)
+{
+	static const struct {
+		enum af_task_state state;
+		const char *name;
+	} states[] = {
+		{AF_TASK_IDLE, "parked"},	  {AF_TASK_SCHEDULED, "scheduled"},
+		{AF_TASK_RUNNING, "running"},	  {AF_TASK_DONE, "finished"},
+		{AF_TASK_CANCELLED, "cancelled"},
+	};
+	const struct af_process *p = w->tasks->process;
+	const char *before = ": ";
+
+	put_text(w->out, name_or(p->executable, "process"));
+	if (p->pid)
+		fprintf(w->out, " (%s%d)", p->core ? "core of process " : "process ", p->pid);
+	if (p->modules.count && p->modules.items[0].build_id_size) {
+		fputs(", build ", w->out);
+		for (uint32_t i = 0; i < 4 && i < p->modules.items[0].build_id_size; i++)
+			fprintf(w->out, "%02x", p->modules.items[0].build_id[i]);
+	}
+	fprintf(w->out, ": %zu tasks", w->tasks->items.count);
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		uint32_t n = w->tasks->counts[states[i].state];
+		if (!n)
+			continue;
+		fprintf(w->out, "%s%" PRIu32 " %s", before, n, states[i].name);
+		before = ", ";
+	}
+	if (p->stood_still)
+		fprintf(w->out, "; stood still for %.1f ms", (double)p->stood_still / 1e6);
+	fputc('\n', w->out);
+}
+
+static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
+{
+	const struct af_found_task *found = &stack->found;
+	const char *name;
+	const struct afm_future *future = af_stacks_future(w->target, found, &name);
+
+	fputc('\n', w->out);
+	paint(w, TITLE);
+	if (w->options->group)
+		fprintf(w->out, "%" PRIu64 " x ", stack->count);
+	if (found->found_by == AF_BY_STACK)
+		fprintf(w->out, "block_on of thread %d", found->thread);
+	else if (w->options->group)
+		fputs("task", w->out);
+	else if (found->task.has_id)
+		fprintf(w->out, "task %" PRIu64, found->task.id);
+	else
+		fprintf(w->out, "task at 0x%" PRIx64, found->task.header);
+	fputs(" ", w->out);
+	put_name(w->out, name);
+	paint(w, PLAIN);
+	if (future && future->line) {
+		fputs(" (", w->out);
+		put_place(w, &w->target->images[found->task.image].map, future->file, future->line);
+		fputc(')', w->out);
+	}
+	fprintf(w->out, ", %s", af_stacks_executor(found));
+	if (found->blocking)
+		fputs(" (blocking)", w->out);
+	fputs(", ", w->out);
+	put_part(w, LOUD, found->moving ? "moving" : af_stacks_state(found));
+	if (found->moving)
+		fputs(": polled again each time it was read", w->out);
+	fputc('\n', w->out);
+	if (!stack->n_ids)
+		return;
+	fputs(stack->n_ids > 1 ? "  tasks" : "  task", w->out);
+	for (uint32_t i = 0; i < stack->n_ids && i < 16; i++)
+		fprintf(w->out, " %" PRIu64, stack->ids[i]);
+	fputs(stack->count > 16 ? " ...\n" : "\n", w->out);
+}
+
+/* The lines on the left that lead to node `i`; whether each ancestor has a next sibling. */
+static void put_lines(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
+{
+	uint32_t path[64], n = 0;
+	for (uint32_t at = i; at < stack->n_nodes && stack->nodes[at].parent != AF_NODE_NONE &&
+			      n < sizeof(path) / sizeof(path[0]);
+	     at = stack->nodes[at].parent)
+		path[n++] = at;
+	fputs_unlocked("  ", w->out);
+	paint(w, DIM);
+	while (n--) {
+		bool more = stack->nodes[path[n]].next != AF_NODE_NONE;
+		fputs_unlocked(n ? (more ? "│ " : "  ") : (more ? "├ " : "└ "), w->out);
+	}
+	paint(w, PLAIN);
+}
+
+static void put_node_end(struct af_stacks_writer *w, const struct af_node *node)
+{
+	uint64_t id;
+	if (node->wait == AF_WAIT_TASK && node->task) {
+		if (af_stacks_task_id(w->tasks, node->task, &id))
+			fprintf(w->out, ", waits for task %" PRIu64, id);
+		else
+			fprintf(w->out, ", waits for the task at 0x%" PRIx64, node->task);
+	} else if (af_wait_name(node->wait)) {
+		fprintf(w->out, ", waits for %s", af_wait_name(node->wait));
+	}
+	if (node->flags & AF_NODE_DISABLED)
+		fputs(", disabled", w->out);
+	if (node->flags & (AF_NODE_CUT | AF_NODE_LOST))
+		fputs(", more below", w->out);
+	putc_unlocked('\n', w->out);
+}
+
+static void put_node(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
+{
+	const struct af_node *node = &stack->nodes[i];
+	const struct af_futuremap *map = &w->target->images[node->image].map;
+	const struct afm_variant *at = af_stacks_await(w->target, node);
+
+	put_lines(w, stack, i);
+	if (node->relation == AF_IS_HELD)
+		put_part(w, DIM, "holds ");
+	if (node->relation == AF_IS_CHILD && node->index != AFM_NONE)
+		fprintf(w->out, "%" PRIu32 ": ", node->index);
+	put_name(w->out, af_stacks_node_name(w->target, node));
+	if (at) {
+		fputs_unlocked(" at ", w->out);
+		put_place(w, map, at->file, at->line);
+		if (at->line_index)
+			fprintf(w->out, " (await %" PRIu32 " of the line)", at->line_index + 1);
+	} else if (node->status == AF_NODE_SAME) {
+		fputs_unlocked(", as above", w->out);
+	} else if (node->status != AF_NODE_HAND && node->status != AF_NODE_SUSPENDED) {
+		fputs_unlocked(", ", w->out);
+		fputs_unlocked(af_stacks_node_state(node), w->out);
+	}
+	put_node_end(w, node);
+}
+
+static void put_values(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
+{
+	for (uint32_t v = 0; v < stack->n_values; v++) {
+		const struct af_stack_value *value = &stack->values[v];
+		if (value->node != i)
+			continue;
+		fprintf(w->out, "  %*s", 2 * stack->nodes[i].depth + 4, "");
+		put_text(w->out, stack->texts + value->name);
+		fputs_unlocked(" = ", w->out);
+		put_text(w->out, stack->texts + value->value);
+		putc_unlocked('\n', w->out);
+	}
+}
+
+static void text_stack(struct af_stacks_writer *w, const struct af_stack *stack)
+{
+	put_title(w, stack);
+	for (uint32_t i = 0; i < stack->n_nodes; i++) {
+		put_node(w, stack, i);
+		put_values(w, stack, i);
+	}
+}
+
+static void put_thread(struct af_stacks_writer *w, const struct af_thread_polls *polls)
+{
+	const struct af_process_thread *thread = &w->tasks->process->threads.items[polls->thread];
+	fprintf(w->out, "  %d ", thread->tid);
+	put_text(w->out, thread->name);
+	if (polls->unknown || !polls->n)
+		fprintf(w->out, ": %s\n", polls->unknown ? polls->unknown : "polls nothing");
+	for (uint32_t i = 0; i < polls->n; i++) {
+		const struct af_thread_poll *at = &w->tasks->threads.polls.items[polls->first + i];
+		const struct af_futuremap *map = &w->target->images[at->image].map;
+		const struct afm_poll *poll = af_futuremap_polls(map, at->poll);
+		fputs(i ? "    " : ": polls ", w->out);
+		put_name(w->out, af_futuremap_string(map, poll->name));
+		if (poll->line) {
+			fputs(" (", w->out);
+			put_place(w, map, poll->file, poll->line);
+			fputc(')', w->out);
+		}
+		fputc('\n', w->out);
+	}
+}
+
+static void text_end(struct af_stacks_writer *w)
+{
+	const struct af_process *p = w->tasks->process;
+	if (w->tasks->threads.items.count)
+		put_part(w, TITLE, "\nthreads\n");
+	for (size_t i = 0; i < w->tasks->threads.items.count; i++)
+		put_thread(w, &w->tasks->threads.items.items[i]);
+	if (p->notes.count)
+		fputc('\n', w->out);
+	for (size_t i = 0; i < p->notes.count; i++) {
+		fputs("note: ", w->out);
+		put_text(w->out, p->notes.items[i]);
+		fputc('\n', w->out);
+	}
+}
+
+const struct af_stacks_format_functions af_stacks_text = {text_begin, text_stack, text_end};
