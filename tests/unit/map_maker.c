@@ -15,6 +15,10 @@ void maker_init(struct map_maker *m)
 	TABLE(m, fields);
 	TABLE(m, variants);
 	TABLE(m, futures);
+	TABLE(m, polls);
+	TABLE(m, roots);
+	TABLE(m, vtables);
+	TABLE(m, layouts);
 	TABLE(m, strings);
 	m->header.strings.count = 1;
 }
@@ -104,4 +108,25 @@ void maker_future(struct map_maker *m, uint32_t type, const char *name, uint32_t
 					       .name = string(m, name),
 					       .state_offset = state_offset,
 					       .state_size = 1};
+}
+
+void maker_vtable(struct map_maker *m, uint64_t address, uint32_t type)
+{
+	*ADD(m, vtables) = (struct afm_vtable){.address = address, .type = type, .step = AFM_NONE};
+}
+
+uint32_t maker_root(struct map_maker *m, uint64_t address, struct afm_root root)
+{
+	uint32_t index = (uint32_t)m->header.roots.count;
+
+	root.poll = (uint32_t)m->header.polls.count;
+	*ADD(m, polls) =
+		(struct afm_poll){.address = address, .kind = AFM_P_TASK_ROOT, .root = index};
+	*ADD(m, roots) = root;
+	return index;
+}
+
+void maker_layout(struct map_maker *m, const char *name, uint64_t value)
+{
+	*ADD(m, layouts) = (struct afm_layout){.name = string(m, name), .value = value};
 }

@@ -16,6 +16,10 @@ struct map_maker {
 	struct afm_field fields[MAKER_MAX];
 	struct afm_variant variants[MAKER_MAX];
 	struct afm_future futures[MAKER_MAX];
+	struct afm_poll polls[MAKER_MAX];
+	struct afm_root roots[MAKER_MAX];
+	struct afm_vtable vtables[MAKER_MAX];
+	struct afm_layout layouts[MAKER_MAX];
 	char strings[16384];
 };
 
@@ -33,5 +37,12 @@ void maker_variant(struct map_maker *m, uint32_t type, const char *name, uint64_
 /* Makes a coroutine of it, with its state at `state_offset`. */
 void maker_future(struct map_maker *m, uint32_t type, const char *name, uint32_t kind,
 		  uint32_t state_offset);
+/* A vtable of `type` at a link-time address that is not below the last one's. */
+void maker_vtable(struct map_maker *m, uint64_t address, uint32_t type);
+/* A task root whose function is at a link-time address above the last one's; `root->poll` is
+   filled in. */
+uint32_t maker_root(struct map_maker *m, uint64_t address, struct afm_root root);
+/* In the order of their names. */
+void maker_layout(struct map_maker *m, const char *name, uint64_t value);
 
 #endif
