@@ -1,19 +1,84 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the two parts of finding drivers share: drivers.c reads debug info, extend.c code.
+ * What the parts of finding drivers share: callers.c finds functions that call polls, places.c
+ * reads a function's debug info, extend.c its code, drivers.c puts all together.
  */
 #ifndef AF_ANALYSIS_DRIVERS_H
 #define AF_ANALYSIS_DRIVERS_H
 
 #include "analysis/build.h"
 
-struct af_span {
+/* Code that polls a future: an inlined poll, or a call of one. */
+struct af_poll_code {
 	uint64_t start, end;
+	uint8_t self_register; /* enum af_register: of a call, where known */
 };
 
-/* Adds to the driver, the last one so far, places that follow from those it has. `polls` is
-   the code of the inlined polls of its future. */
+/* A place where code calls a poll. */
+struct af_caller {
+	af_die_id function;
+	uint32_t future;
+	uint64_t address;      /* of the call */
+	uint8_t self_register; /* enum af_register: what hands the poll its future */
+};
+struct af_callers {
+	struct af_caller *items;
+	size_t count, capacity;
+};
+
+/* Calls of out-of-line polls by what is no poll itself, by function. */
+void af_callers_find(struct af_builder *b, struct af_callers *callers);
+
+enum af_source {
+	AF_SOURCE_SELF,	     /* `self` of an inlined poll */
+	AF_SOURCE_POINTER,   /* a variable that points to a future */
+	AF_SOURCE_VARIABLE,  /* one that is a future */
+	AF_SOURCE_PARAMETER, /* the same, as the caller gave it */
+	AF_SOURCE_CALL,	     /* its poll is called there: no place */
+};
+
+struct af_place_source {
+	uint32_t future;
+	enum af_source how;
+};
+
+/* A place before its driver is known by number. */
+struct af_found_place {
+	struct af_place_source source;
+	uint8_t self_register; /* enum af_register: of a call, where known */
+	struct afm_place place;
+};
+
+/* What is around the DIE that is being read: the function, blocks, inlined instances. */
+struct af_scope {
+	struct af_die die;
+	unsigned int depth;
+};
+
+/* Zero but for b and, before each file, index and next. */
+struct af_place_search {
+	struct af_builder *b;
+	const struct af_index *index;
+	size_t next;		     /* in index->polls_inlined */
+	struct af_frame_place frame; /* what DW_OP_fbreg counts from */
+	bool has_frame;
+	VECTOR(struct af_scope) scopes; /* outermost first */
+	VECTOR(struct af_found_place) found;
+	struct af_map origins;	       /* DIE of an abstract poll -> future + 1, 0: none */
+	struct af_map pointed, valued; /* DIE of a variable's type -> the same */
+};
+
+/* Adds the places of one function to `found`; functions of a file in the order of their DIEs. */
+void af_places_walk(struct af_place_search *search, const struct af_die *function);
+void af_place_search_deinit(struct af_place_search *search);
+
+/* Whether an unwinder knows what this DWARF register was in a frame that has called others. */
+bool af_frame_keeps(const struct af_builder *b, unsigned int base);
+
+/* Adds to the driver, the last one so far, places that follow from the code: from what calls of
+   its future's poll are given, and from the places that it has. `polls` is the code that polls
+   its future. */
 void af_drivers_extend(struct af_builder *b, const struct af_die *function,
-		       struct afm_driver *driver, const struct af_span *polls, size_t n_polls);
+		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls);
 
 #endif

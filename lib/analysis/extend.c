@@ -17,6 +17,7 @@
 #define CODE_MAX (1u << 20) /* bytes of one function */
 #define WORK_MAX (1u << 26) /* places times instructions */
 #define ROUNDS_MAX 100
+#define CALLS_MAX 64
 
 enum { HOLDS = 1, REACHES = 2, GIVEN = 4 };
 
@@ -198,7 +199,7 @@ static bool hold(struct flow *flow, const struct afm_place *place, uint32_t entr
 static bool same_where(const struct afm_place *a, const struct afm_place *b)
 {
 	return a->base == b->base && a->offset == b->offset && a->then == b->then &&
-	       a->flags == b->flags;
+	       !((a->flags ^ b->flags) & AFM_PL_POINTER);
 }
 
 /* What debug info does not say, as further places. */
@@ -225,6 +226,49 @@ static void add_derived(struct flow *flow, const struct afm_place *where, struct
 	}
 }
 
+static bool is_target(const struct flow *flow, uint32_t i)
+{
+	for (size_t k = 0; k < flow->code.count; k++)
+		if (flow->jumps[k] == i)
+			return true;
+	return false;
+}
+
+/* The code ahead of a call of the future's poll may say what it hands over: `lea rdi, [rsp+48]`,
+   or `mov rdi, r14`. Looks back over the few instructions that surely run before it. */
+static void see_call(struct flow *flow, struct afm_driver *driver, const struct af_poll_code *call)
+{
+	static const int8_t registers[] = {[AFM_R_RDI] = 5, [AFM_R_RSI] = 4, [AFM_R_RDX] = 1};
+	uint32_t i = find(flow, call->start);
+
+	if (i == AFM_NONE || !call->self_register || call->self_register > AFM_R_RDX)
+		return;
+	int8_t self = registers[call->self_register];
+	for (uint32_t k = i, steps = 0; k > 0 && steps < 12; k--, steps++) {
+		const struct af_flow_instruction *in = &flow->code.items[k - 1];
+		if (is_target(flow, k) || !falls(flow, k - 1) || (in->changes & 1u << 7))
+			return;
+		if (!(in->changes >> self & 1))
+			continue;
+		/* Nothing between may change what it is made of. */
+		for (uint32_t later = k; later < i; later++)
+			if (in->from < 0 || (flow->code.items[later].changes >> in->from & 1))
+				return;
+		if (in->to != self || !af_frame_keeps(flow->b, (unsigned int)in->from))
+			return;
+		struct afm_place *place = builder_push(flow->b, places);
+		if (!place)
+			return;
+		*place = (struct afm_place){.start = call->start,
+					    .end = call->start + flow->code.items[i].size,
+					    .offset = in->add,
+					    .base = (uint16_t)in->from,
+					    .flags = AFM_PL_DERIVED};
+		driver->n_places++;
+		return;
+	}
+}
+
 static bool seen_before(const struct afm_place *given, size_t k)
 {
 	for (size_t i = 0; i < k; i++)
@@ -234,7 +278,7 @@ static bool seen_before(const struct afm_place *given, size_t k)
 }
 
 static void extend(struct flow *flow, struct afm_driver *driver, const struct afm_place *given,
-		   size_t n, const struct af_span *polls, size_t n_polls)
+		   size_t n, const struct af_poll_code *polls, size_t n_polls)
 {
 	uint32_t entry = find(flow, driver->address);
 
@@ -256,23 +300,24 @@ static void extend(struct flow *flow, struct afm_driver *driver, const struct af
 }
 
 void af_drivers_extend(struct af_builder *b, const struct af_die *function,
-		       struct afm_driver *driver, const struct af_span *polls, size_t n_polls)
+		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls)
 {
 	struct flow flow = {.b = b};
-	size_t n = driver->n_places;
-	struct afm_place *given = reallocarray(NULL, n + 1, sizeof(*given));
 
-	if (!given) {
-		b->failed = true;
-		return;
+	if (decode(&flow, function)) {
+		for (size_t i = 0; i < n_polls && i < CALLS_MAX; i++)
+			see_call(&flow, driver, &polls[i]);
+		/* The table moves while it grows. */
+		size_t n = driver->n_places;
+		struct afm_place *given = reallocarray(NULL, n + 1, sizeof(*given));
+		if (n && given)
+			memcpy(given, &b->places.items[driver->first_place], n * sizeof(*given));
+		if (given && !b->failed)
+			extend(&flow, driver, given, n, polls, n_polls);
+		b->failed |= !given;
+		free(given);
 	}
-	/* The table moves while it grows. */
-	if (n)
-		memcpy(given, &b->places.items[driver->first_place], n * sizeof(*given));
-	if (decode(&flow, function))
-		extend(&flow, driver, given, n, polls, n_polls);
 	vector_deinit(&flow.code);
 	free(flow.jumps);
 	free(flow.state);
-	free(given);
 }

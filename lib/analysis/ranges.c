@@ -49,6 +49,9 @@ bool af_ranges_start(struct af_ranges *r, const struct af_die *die)
 	struct af_value value;
 
 	*r = (struct af_ranges){.unit = die->unit, .base = die->unit->low_pc};
+	/* With both, the address is only what ranges count from. */
+	if (af_die_attribute(die, DW_AT_ranges, &value))
+		return die->unit->version < 5 ? start_pairs(r, &value) : start_list(r, &value);
 	if (af_die_attribute(die, DW_AT_low_pc, &value)) {
 		if (!af_value_address(die->unit, &value, &r->start))
 			return false;
@@ -63,9 +66,7 @@ bool af_ranges_start(struct af_ranges *r, const struct af_die *die)
 		r->kind = ONE;
 		return true;
 	}
-	if (!af_die_attribute(die, DW_AT_ranges, &value))
-		return false;
-	return die->unit->version < 5 ? start_pairs(r, &value) : start_list(r, &value);
+	return false;
 }
 
 static bool next_pair(struct af_ranges *r, uint64_t *start, uint64_t *end)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Drivers (block_on and the like) and where their futures lie, against llvm-dwarfdump."""
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,11 @@ KEPT = {"RBX": 3, "RBP": 6, "RSP": 7, "R12": 12, "R13": 13, "R14": 14, "R15": 15
 def drivers_of(path):
     done = subprocess.run([PROGRAM, "map", path], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)["drivers"]
+
+
+def compilers():
+    found = [shutil.which("rustc"), "/usr/bin/rustc"]
+    return [path for path in dict.fromkeys(found) if path and os.path.exists(path)]
 
 
 class Die:
@@ -213,3 +219,93 @@ def test_the_future_is_known_where_its_thread_parks(profile, runtime):
             assert any(int(p["start"], 16) <= address < int(p["end"], 16)
                        for p in driver["places"]), (driver["name"], hex(address))
     assert parked
+
+
+HAND_MADE = """
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
+
+struct Unpark(Thread);
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) { self.0.unpark(); }
+}
+
+struct Leaf(u32);
+impl Future for Leaf {
+    type Output = u32;
+    #[inline(never)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
+        if self.0 == 0 { return Poll::Ready(7); }
+        self.0 -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+async fn wait(times: u32) -> u32 {
+    let held = std::env::args().count() as u32;
+    Leaf(times).await + Leaf(held).await + held
+}
+
+#[inline(never)]
+fn finish_pinned<F: Future>(f: F) -> F::Output {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut cx = Context::from_waker(&waker);
+    let mut f = f;
+    let mut f = unsafe { Pin::new_unchecked(&mut f) };
+    loop {
+        if let Poll::Ready(output) = f.as_mut().poll(&mut cx) { return output; }
+        thread::park();
+    }
+}
+
+#[inline(never)]
+fn finish_boxed<F: Future>(f: F) -> F::Output {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut cx = Context::from_waker(&waker);
+    let mut boxed = Box::pin(f);
+    loop {
+        if let Poll::Ready(output) = boxed.as_mut().poll(&mut cx) { return output; }
+        thread::park();
+    }
+}
+
+#[inline(never)]
+fn finish_moved<F: Future + Unpin>(mut f: F) -> F::Output {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut f).poll(&mut cx) { return output; }
+        thread::park();
+    }
+}
+
+fn main() {
+    println!("{}", finish_pinned(wait(3)) + finish_boxed(wait(4)) + finish_moved(Leaf(5)));
+}
+"""
+
+
+@pytest.mark.parametrize("level", ["0", "3"])
+@pytest.mark.parametrize("rustc", compilers())
+def test_a_hand_made_block_on_by_any_name(tmp_path, rustc, level):
+    """What it drives is known at its poll, and where it parks."""
+    (tmp_path / "main.rs").write_text(HAND_MADE)
+    done = subprocess.run([rustc, "--edition=2021", "-g", f"-Copt-level={level}", "main.rs"],
+                          cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "main"
+    drivers = drivers_of(path)
+    for name, future in [("pinned", "main::wait"), ("boxed", "main::wait"), ("moved", "main::Leaf")]:
+        found = [d for d in drivers if f"::finish_{name}<" in d["name"]]
+        assert [d["future"] for d in found] == [future]
+        start = int(found[0]["address"], 16)
+        parks = [a for a, called in calls(path, start, start + found[0]["size"])
+                 if re.search(r"std::thread::(\w+::)?park$", called)]
+        assert parks
+        for address in parks:
+            assert any(int(p["start"], 16) <= address < int(p["end"], 16)
+                       for p in found[0]["places"]), (name, hex(address), found)

@@ -30,6 +30,9 @@ struct af_flow_instruction {
 	int8_t base;
 	uint8_t width; /* bytes written; 255 where the address is taken, or unknown */
 	int64_t offset;
+	/* Sets register `to` to register `from` + `add`, 64 bits of it; -1: does no such thing. */
+	int8_t to, from;
+	int64_t add;
 };
 
 /*

@@ -94,6 +94,25 @@ static void read_memory(const cs_insn *insn, struct af_flow_instruction *out)
 	}
 }
 
+/* mov reg, reg and lea reg, [reg + offset]. */
+static void read_copy(const cs_insn *insn, struct af_flow_instruction *out)
+{
+	const cs_x86 *x86 = &insn->detail->x86;
+	const cs_x86_op *to = &x86->operands[0], *from = &x86->operands[1];
+
+	out->to = out->from = -1;
+	if (x86->op_count != 2 || to->type != X86_OP_REG || to->size != 8)
+		return;
+	if (insn->id == X86_INS_MOV && from->type == X86_OP_REG) {
+		out->from = (int8_t)dwarf_number(from->reg);
+	} else if (insn->id == X86_INS_LEA && from->mem.index == X86_REG_INVALID) {
+		out->from = (int8_t)dwarf_number(from->mem.base);
+		out->add = from->mem.disp;
+	}
+	if (out->from >= 0)
+		out->to = (int8_t)dwarf_number(to->reg);
+}
+
 static void describe(csh handle, const cs_insn *insn, struct af_flow_instruction *out)
 {
 	cs_regs read, written;
@@ -102,6 +121,7 @@ static void describe(csh handle, const cs_insn *insn, struct af_flow_instruction
 	*out = (struct af_flow_instruction){.address = insn->address, .size = (uint8_t)insn->size};
 	classify(insn, out);
 	read_memory(insn, out);
+	read_copy(insn, out);
 	if (in_group(insn, CS_GRP_CALL))
 		return;
 	if (cs_regs_access(handle, insn, read, &n_read, written, &n_written) != CS_ERR_OK) {
