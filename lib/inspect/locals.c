@@ -157,9 +157,8 @@ static enum movement movement(const struct state *s, uint32_t type, int depth, i
 	case AFM_T_FLOAT:
 	case AFM_T_BOOL:
 	case AFM_T_CHAR:
+	case AFM_T_CENUM: /* perhaps not Copy, but all that it is stays there */
 		return COPIES;
-	case AFM_T_CENUM:
-		return MOVES;
 	case AFM_T_POINTER:
 		/* A raw pointer within a struct is how that owns something. */
 		return depth && name[0] == '*' ? DANGLES : of_pointer(name);

@@ -13,7 +13,8 @@
  * a length beyond its capacity) <invalid>. Work is bounded by the options whatever the memory says.
  *
  * Other than Rust's: SystemTime is a date, an Instant is told from `now`, a dyn is its trait
- * (or the future behind it) and its address, LinkedList has its length only.
+ * (or the future behind it) and its address, LinkedList has its length only, a socket or file
+ * its descriptor, types of a runtime's own nothing but their name.
  *
  * Reads only through the target, allocates nothing. Any thread, also in a signal handler.
  */
@@ -30,6 +31,8 @@ struct af_value_options {
 	uint32_t max_elements; /* of one list or map */
 	uint32_t max_depth;    /* braces within braces */
 	uint32_t max_steps;    /* values looked at, all in all */
+	bool open_future;      /* a hand-written future is shown by its fields if it is what was
+				  asked for; else "<future NAME>", as all those within */
 	bool has_now;	       /* CLOCK_MONOTONIC of the moment that is shown: */
 	int64_t now_seconds;
 	uint32_t now_nanoseconds;

@@ -217,6 +217,21 @@ static bool show_semaphore(struct af_show *s, struct af_spot at)
 	return true;
 }
 
+/* tokio's timer, by the only thing that anybody wants to know of it. */
+static bool show_sleep(struct af_show *s, struct af_spot at)
+{
+	struct af_spot deadline = at;
+
+	if (!af_show_path(s, "deadline", &deadline) &&
+	    !af_show_path(s, "inner.deadline", &deadline) &&
+	    !af_show_path(s, "entry.deadline", &deadline))
+		return false;
+	af_line_put(s->line, "Sleep { deadline: ");
+	af_show_value(s, deadline);
+	af_line_put(s->line, " }");
+	return true;
+}
+
 /* `own` with a star at its end: all that begin so. */
 static const struct known {
 	const char *crate, *own;
@@ -281,6 +296,7 @@ static const struct known {
 	{"tokio", "Mutex", af_show_tokio_lock},
 	{"tokio", "RwLock", af_show_tokio_lock},
 	{"tokio", "Semaphore", show_semaphore},
+	{"tokio", "Sleep", show_sleep},
 	{"tokio", "TcpListener", show_descriptor},
 	{"tokio", "TcpStream", show_descriptor},
 	{"tokio", "UdpSocket", show_descriptor},

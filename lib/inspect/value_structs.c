@@ -179,6 +179,13 @@ void af_show_enum(struct af_show *s, struct af_spot at)
 	show_fields(s, variant->first_field, variant->n_fields, at.address, false);
 }
 
+/* A hand-written future that is itself what was asked for. */
+static bool is_opened(const struct af_show *s, const struct afm_type *type)
+{
+	return s->options->open_future && s->nesting == 1 &&
+	       af_futuremap_futures(s->map, type->future)->kind == AFM_F_HAND;
+}
+
 void af_show_struct(struct af_show *s, struct af_spot at)
 {
 	const struct afm_type *type = af_show_type(s, at.type);
@@ -186,7 +193,7 @@ void af_show_struct(struct af_show *s, struct af_spot at)
 
 	if (type->flags & AFM_TF_DECLARATION) {
 		af_line_put(s->line, "<unknown>");
-	} else if (type->future != AFM_NONE) {
+	} else if (type->future != AFM_NONE && !is_opened(s, type)) {
 		/* What it awaits is told elsewhere, and better. */
 		const struct afm_future *future = af_futuremap_futures(s->map, type->future);
 		af_line_put(s->line, "<future ");

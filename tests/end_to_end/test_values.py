@@ -74,7 +74,7 @@ def parked(request, cache, tmp_path_factory):
 
 def test_values_read_as_the_program_prints_them(parked):
     assert [name for name, _ in parked.said] == [name for name, _ in parked.read]
-    assert sum(len(values) for _, values in parked.said) == 193
+    assert sum(len(values) for _, values in parked.said) == 194
     wrong = []
     for (future, said), (_, read) in zip(parked.said, parked.read):
         for name, text in said.items():

@@ -22,7 +22,7 @@ static struct af_memory_buffer buffer;
 static uint64_t heap[1024];
 static uint32_t u8_type, usize_type, unit_type, bool_type, char_type, string_type, vec_u8, vec_unit,
 	vec_vec, node_type, str_type, map_type, tree_type, option_type, instant_type, arc_type,
-	coroutine_type, f64_type;
+	coroutine_type, f64_type, hand_type, holder_type;
 static const struct af_target *target;
 
 /* Vec<T>, as rustc 1.95 has it. */
@@ -151,6 +151,12 @@ static void make_rest(void)
 	maker_variant(m, option_type, "None", 0, 0);
 	maker_variant(m, option_type, "Some", 1, 0);
 	maker_field(m, option_type, "__0", u8_type, 1);
+	hand_type = maker_type(m, AFM_T_STRUCT, "app::Hand", 24);
+	maker_field(m, hand_type, "tries", u8_type, 8);
+	maker_field(m, hand_type, "next", option_type, 16);
+	maker_future(m, hand_type, "app::Hand", AFM_F_HAND, AFM_NONE);
+	holder_type = maker_type(m, AFM_T_STRUCT, "app::Holder", 24);
+	maker_field(m, holder_type, "held", hand_type, 0);
 	uint32_t timespec = maker_type(m, AFM_T_STRUCT, "std::sys::Timespec", 16);
 	maker_field(m, timespec, "tv_sec", maker_type(m, AFM_T_SIGNED, "i64", 8), 0);
 	maker_field(m, timespec, "tv_nsec", maker_type(m, AFM_T_UNSIGNED, "u32", 4), 8);
@@ -433,6 +439,20 @@ static void a_line_keeps_to_its_buffer(void **state)
 	}
 }
 
+static void futures_are_named_or_opened(void **state)
+{
+	struct af_value_options options = af_value_defaults;
+
+	options.open_future = true;
+	heap[1] = 9;
+	heap[2] = 0;
+	assert_string_equal(show(hand_type, HEAP), "<future app::Hand>");
+	assert_string_equal(show_with(hand_type, HEAP, &options), "Hand { tries: 9, next: None }");
+	assert_string_equal(show_with(coroutine_type, HEAP, &options), "<future app::work>");
+	assert_string_equal(show_with(holder_type, HEAP, &options),
+			    "Holder { held: <future app::Hand> }");
+}
+
 static const char *show_locals(void)
 {
 	static char text[1024];
@@ -558,6 +578,7 @@ int main(void)
 		cmocka_unit_test(instants_are_told_from_now),
 		cmocka_unit_test(floats_have_the_fewest_digits),
 		cmocka_unit_test(a_line_keeps_to_its_buffer),
+		cmocka_unit_test(futures_are_named_or_opened),
 		cmocka_unit_test(only_what_is_alive_is_shown),
 		cmocka_unit_test(noise_ends_within_bounds),
 	};
