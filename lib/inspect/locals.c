@@ -191,13 +191,29 @@ static enum af_local_life life_of(const struct state *s, const struct afm_field 
 	return moved == COPIES || s->all_kept ? AF_LOCAL_ALIVE : AF_LOCAL_DOUBTFUL;
 }
 
+/* Variables that select!, join! and their like make: no file or line tells them from the user's,
+   so only the names that these are known to use, and only at an await within a macro. */
+static bool is_macros(const struct state *s, const char *name)
+{
+	static const char *const known[] = {"disabled", "futures", "futures_init", "rotator",
+					    "skip_next_time"};
+
+	if (!s->variant->macro_line)
+		return false;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (!strcmp(name, known[i]))
+			return true;
+	return !strncmp(name, "_fut", 4) && name[4] >= '0' && name[4] <= '9';
+}
+
 static bool is_users(const struct state *s, const struct afm_field *field)
 {
 	const char *name = name_of(s, field);
 
 	return field->type != AFM_NONE && name[0] && !is_numbered(name) &&
 	       !(field->flags & (AFM_FF_AWAITEE | AFM_FF_ARTIFICIAL)) &&
-	       strncmp(name, "__", 2) != 0 && strcmp(name, "_task_context") != 0;
+	       strncmp(name, "__", 2) != 0 && strcmp(name, "_task_context") != 0 &&
+	       !is_macros(s, name);
 }
 
 /* Whether a field before this one has its name already. */

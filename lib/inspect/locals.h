@@ -40,8 +40,8 @@ struct af_local {
 /*
  * The variables of the coroutine of `type` at `address` whose active variant (index in the
  * map's `variants`) is `variant`, in the order of their declaration, captured ones last: up to
- * `max` of them; returns how many. Compiler's temporaries, drop flags and what is awaited are
- * left out. None for a state that has returned or panicked.
+ * `max` of them; returns how many. Temporaries of the compiler and of select! and join!, drop
+ * flags and what is awaited are left out. None for a state that has returned or panicked.
  */
 uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t type,
 			uint64_t address, uint32_t variant, struct af_local *locals, uint32_t max);

@@ -74,7 +74,7 @@ def parked(request, cache, tmp_path_factory):
 
 def test_values_read_as_the_program_prints_them(parked):
     assert [name for name, _ in parked.said] == [name for name, _ in parked.read]
-    assert sum(len(values) for _, values in parked.said) == 194
+    assert sum(len(values) for _, values in parked.said) == 197
     wrong = []
     for (future, said), (_, read) in zip(parked.said, parked.read):
         for name, text in said.items():
@@ -104,3 +104,6 @@ def test_noise_behind_the_real_map(parked):
 def test_temporaries_are_left_out(parked):
     names = {name for _, read in parked.read for name in read}
     assert not [name for name in names if name.startswith("__")]
+    read = dict(parked.read)
+    assert sorted(read["values::chosen"]) == ["left", "right"]
+    assert sorted(read["values::joined"]) == ["left"]
