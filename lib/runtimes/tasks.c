@@ -4,6 +4,7 @@
 #include <time.h>
 
 #define TRIES 12
+#define SMALL_TREE 4096
 #define BATCH 256 /* tasks */
 #define BATCH_NODES 65536u
 #define MANY_REFERENCES ((uint64_t)1 << 24)
@@ -93,19 +94,41 @@ static bool in_a_task(const struct af_task_list *t, uint64_t address)
 	return false;
 }
 
-static void add_driven(struct af_task_list *t, uint32_t i)
+/* What threads drive, while it is being collected. */
+struct collector {
+	struct af_task_list *list;
+	struct af_await_tree tree;
+	struct af_map seen; /* addresses of futures in trees of the same thread */
+	uint32_t thread;
+};
+
+/* Reads what is driven, to find what it really is: block_on is often given a reference. False
+   if a future further out on this stack awaits it: that one's tree shows it. */
+static bool resolve_driven(struct collector *c, struct af_found_task *found)
 {
+	const struct af_await_tree *tree = &c->tree;
+	af_await_tree_read(&c->tree, &c->list->target, found->task.image, found->task.future_type,
+			   found->task.future);
+	if (!tree->n_nodes)
+		return true;
+	const struct af_node *root = &tree->nodes[0];
+	if (af_map_get(&c->seen, root->address) != UINT32_MAX)
+		return false;
+	for (uint32_t i = 0; i < tree->n_nodes; i++)
+		af_map_set(&c->seen, tree->nodes[i].address, 1);
+	found->task.header = found->task.future = root->address;
+	found->task.image = root->image;
+	found->task.future_type = root->type;
+	return true;
+}
+
+static void add_driven(struct collector *c, uint32_t i)
+{
+	struct af_task_list *t = c->list;
 	const struct af_driven *driven = &t->threads.driven.items[i];
 	const struct af_futuremap *map = &t->target.images[driven->image].map;
 	const struct afm_driver *driver = af_futuremap_drivers(map, driven->driver);
-	if (in_a_task(t, driven->address))
-		return;
-	struct af_found_task *found = vector_push(&t->items);
-	if (!found) {
-		t->headers.failed = true;
-		return;
-	}
-	*found = (struct af_found_task){
+	struct af_found_task found = {
 		.task = {.header = driven->address,
 			 .image = driven->image,
 			 .root = AFM_NONE,
@@ -117,6 +140,33 @@ static void add_driven(struct af_task_list *t, uint32_t i)
 		.thread = t->process->threads.items[driven->thread].tid,
 		.driven = i,
 	};
+	if (driven->thread != c->thread)
+		af_map_deinit(&c->seen);
+	c->thread = driven->thread;
+	if (!resolve_driven(c, &found) || in_a_task(t, found.task.header))
+		return;
+	struct af_found_task *kept = vector_push(&t->items);
+	if (kept)
+		*kept = found;
+	else
+		t->headers.failed = true;
+}
+
+/* Outermost first, as they lie on each stack. */
+static void add_all_driven(struct af_task_list *t)
+{
+	struct collector c = {.list = t, .thread = UINT32_MAX};
+	size_t size = af_await_tree_size(SMALL_TREE);
+	void *block = malloc(size);
+	if (!block || !af_await_tree_init(&c.tree, block, size)) {
+		t->headers.failed = true;
+	} else {
+		for (uint32_t i = 0; i < t->threads.driven.count; i++)
+			add_driven(&c, i);
+	}
+	t->headers.failed |= c.seen.failed;
+	af_map_deinit(&c.seen);
+	free(block);
 }
 
 static int compare_tasks(const void *a, const void *b)
@@ -145,8 +195,7 @@ struct af_error *af_task_list_find(struct af_task_list *t, struct af_process *pr
 	error = af_threads_look(&t->threads, process, &t->snapshot);
 	if (error)
 		return error;
-	for (uint32_t i = 0; i < t->threads.driven.count; i++)
-		add_driven(t, i);
+	add_all_driven(t);
 	vector_sort(&t->items, compare_tasks);
 	for (uint32_t i = 0; i < t->items.count; i++) {
 		t->counts[t->items.items[i].task.state]++;

@@ -166,7 +166,7 @@ static void put_node_end(struct af_stacks_writer *w, const struct af_node *node)
 	}
 	if (node->flags & AF_NODE_DISABLED)
 		fputs(", disabled", w->out);
-	if (node->flags & (AF_NODE_CUT | AF_NODE_LOST))
+	if (node->flags & AF_NODE_CUT)
 		fputs(", more below", w->out);
 	putc_unlocked('\n', w->out);
 }
