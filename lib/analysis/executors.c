@@ -216,7 +216,9 @@ static void find_async_task(struct af_builder *b, struct afm_root *root, const c
 	if (header == AFM_NONE || future == AFM_NONE)
 		return;
 	root->cell_type = header;
-	if (!alignment(b, schedule) || !alignment(b, future) || !alignment(b, output))
+	/* Of `()` debug info says no alignment, and it needs none. */
+	if (!alignment(b, schedule) || !alignment(b, future) ||
+	    (!alignment(b, output) && size_of(b, output)))
 		return;
 	uint64_t at = align_up(size_of(b, header), alignment(b, schedule)) + size_of(b, schedule);
 	uint64_t align = alignment(b, future);
