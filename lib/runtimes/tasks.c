@@ -18,22 +18,6 @@ static bool is_plausible(const struct af_task *task)
 	       (task->references || task->state == AF_TASK_IDLE);
 }
 
-/* tokio builds a task on the stack of the thread that spawns it and moves it to the heap, then
-   enters it into its runtime's list. What stays on the stack has never had an owner. */
-static bool on_a_stack(const struct af_process *p, uint64_t address)
-{
-	const struct af_mapping *m = af_process_mapping(p, address);
-	if (m && m->path && !strncmp(m->path, "[stack", 6))
-		return true;
-	for (size_t i = 0; i < p->threads.count; i++) {
-		const struct af_process_thread *thread = &p->threads.items[i];
-		if (thread->known & 1u << AF_REGISTER_SP && m &&
-		    m == af_process_mapping(p, thread->registers[AF_REGISTER_SP]))
-			return true;
-	}
-	return false;
-}
-
 static void read_owner(struct af_task_list *t, struct af_found_task *found, uint32_t offset)
 {
 	uint64_t owner;
@@ -55,16 +39,17 @@ static void try_header(struct af_task_list *t, const struct af_header *header)
 		.vtable = header->vtable,
 	};
 
+	/* A task is built on the stack of the thread that spawns it, and moved to the heap: what
+	   stays behind looks like one. */
+	if (af_threads_on_stack(&t->threads, t->process, header->address))
+		return;
 	af_snapshot_begin(&t->snapshot);
 	if (!af_task_read(&t->target, vtable->image, vtable->root, header->address, &found.task) ||
 	    !is_plausible(&found.task))
 		return;
-	if (vtable->executor == AFM_X_TOKIO) {
-		read_owner(t, &found, vtable->owner);
-		if (!found.has_owner &&
-		    (!found.blocking || on_a_stack(t->process, header->address)))
-			return;
-	}
+	read_owner(t, &found, vtable->owner);
+	if (vtable->executor == AFM_X_TOKIO && !found.has_owner && !found.blocking)
+		return;
 	struct af_found_task *kept = vector_push(&t->items);
 	if (kept)
 		*kept = found;
@@ -189,12 +174,12 @@ struct af_error *af_task_list_find(struct af_task_list *t, struct af_process *pr
 	t->target = af_process_target(process, &t->snapshot.memory);
 	af_headers_find_vtables(&t->headers, process);
 	af_headers_find(&t->headers, process);
-	for (size_t i = 0; i < t->headers.items.count; i++)
-		try_header(t, &t->headers.items.items[i]);
-	vector_deinit(&t->headers.items);
 	error = af_threads_look(&t->threads, process, &t->snapshot);
 	if (error)
 		return error;
+	for (size_t i = 0; i < t->headers.items.count; i++)
+		try_header(t, &t->headers.items.items[i]);
+	vector_deinit(&t->headers.items);
 	add_all_driven(t);
 	vector_sort(&t->items, compare_tasks);
 	for (uint32_t i = 0; i < t->items.count; i++) {

@@ -151,6 +151,7 @@ static bool look_at(struct look *l, struct af_thread_polls *found)
 		return true;
 	af_unwind(&l->unwinder, &l->snapshot->memory, thread, l->trace);
 	found->unknown = "its stack could not be followed to its end";
+	found->top = l->trace->n ? l->trace->frames[l->trace->n - 1].registers[AF_REGISTER_SP] : 0;
 	if (l->trace->complete) {
 		found->unknown = NULL;
 		note_polls(l, found);
@@ -188,6 +189,25 @@ struct af_error *af_threads_look(struct af_threads *threads, struct af_process *
 	af_unwinder_deinit(&l.unwinder);
 	free(l.trace);
 	return error ? error : l.failed ? af_error_create("out of memory") : NULL;
+}
+
+bool af_threads_on_stack(const struct af_threads *threads, const struct af_process *process,
+			 uint64_t address)
+{
+	const struct af_mapping *m = af_process_mapping(process, address);
+	if (m && m->path && !strncmp(m->path, "[stack", 6))
+		return true;
+	for (size_t i = 0; m && i < threads->items.count; i++) {
+		const struct af_thread_polls *at = &threads->items.items[i];
+		const struct af_process_thread *thread = &process->threads.items[at->thread];
+		if (!(thread->known & 1u << AF_REGISTER_SP))
+			continue;
+		uint64_t sp = thread->registers[AF_REGISTER_SP];
+		/* A stack may lie right below other memory, as one mapping with it. */
+		if (sp >= m->start && sp < m->end && address < (at->top ? at->top : sp))
+			return true;
+	}
+	return false;
 }
 
 void af_threads_deinit(struct af_threads *threads)

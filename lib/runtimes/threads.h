@@ -18,6 +18,7 @@ struct af_thread_poll {
 struct af_thread_polls {
 	uint32_t thread;     /* in process->threads */
 	uint32_t first, n;   /* in `polls`, outermost first */
+	uint64_t top;	     /* the end of its stack; 0: not known */
 	const char *unknown; /* why they cannot be told; NULL: they can */
 };
 
@@ -35,6 +36,10 @@ struct af_threads {
 	VECTOR(struct af_driven) driven;
 };
 
+/* Whether `address` lies in the stack of a thread, used or not: nothing that lives longer than
+   a function does. */
+bool af_threads_on_stack(const struct af_threads *threads, const struct af_process *process,
+			 uint64_t address);
 /* Looks at every thread of the process, without stopping it. */
 struct af_error *af_threads_look(struct af_threads *threads, struct af_process *process,
 				 struct af_snapshot *snapshot) af_must_check;
