@@ -11,12 +11,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "analysis/analysis.h"
 #include "cli.h"
+#include "object.h"
 #include "views/deps.h"
 
 struct arguments {
-	const char *object, *format;
+	struct object object;
+	const char *format;
 	struct af_deps_options deps;
 };
 
@@ -25,18 +26,17 @@ static const struct argp_option options[] = {
 	 0},
 	{"root", 'r', "NAME", 0, "only what the future NAME awaits, directly or not", 0},
 	{"collapse", 'c', NULL, 0, "one node for all instances of a generic", 0},
-	{"filter", 'F', "PATTERNS", 0,
-	 "only futures whose name or source path matches; !PATTERN excludes", 0},
-	{"generated-only", 'g', NULL, 0, "only what the compiler made of async code", 0},
 	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *a = state->input;
-	const char *why;
 
 	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &a->object;
+		return 0;
 	case 'f':
 		if (strcmp(arg, "json") && strcmp(arg, "dot") && strcmp(arg, "svg"))
 			argp_error(state, "--format is json, dot or svg, not %s", arg);
@@ -47,23 +47,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'c':
 		a->deps.collapse = true;
-		return 0;
-	case 'F':
-		why = af_filter_check(arg);
-		if (why)
-			argp_error(state, "--filter: %s", why);
-		a->deps.filter.pattern = arg;
-		return 0;
-	case 'g':
-		a->deps.filter.generated_only = true;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (a->object)
-			argp_error(state, "one object, please");
-		a->object = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which object?");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -124,21 +107,18 @@ static struct af_error *print(const struct arguments *a, const struct af_futurem
 int cmd_deps(int argc, char **argv)
 {
 	static const struct argp argp = {
-		options, parse, "OBJECT", "Prints which future in OBJECT awaits which.",
-		NULL,	 NULL,	NULL,
+		options,	  parse, NULL, "Prints which future in OBJECT awaits which.",
+		object_arguments, NULL,	 NULL,
 	};
 	struct arguments a = {0};
-	struct af_futuremap map;
-	void *data = NULL;
 
 	argp_err_exit_status = CLI_FAILED;
 	argv[0] = (char[]){"asyncflame deps"};
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
-	struct af_error *error = af_analysis_build(a.object, NULL, &data, &map.size);
-	if (!error) {
-		map.header = data;
-		error = print(&a, &map);
-	}
-	free(data);
+	a.deps.filter = a.object.filter;
+	struct af_error *error = object_read(&a.object);
+	if (!error)
+		error = print(&a, &a.object.map);
+	object_deinit(&a.object);
 	return error ? cli_fail(CLI_FAILED, error) : 0;
 }

@@ -6,30 +6,19 @@
 #include <elf.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "analysis/analysis.h"
 #include "cli.h"
+#include "object.h"
 #include "patch/plan/site.h"
 #include "views/map.h"
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-	const char **object = state->input;
-
-	switch (key) {
-	case ARGP_KEY_ARG:
-		if (*object)
-			argp_error(state, "one object, please");
-		*object = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which object?");
-		return 0;
-	default:
+	if (key != ARGP_KEY_INIT)
 		return ARGP_ERR_UNKNOWN;
-	}
+	state->child_inputs[0] = state->input;
+	return 0;
 }
 
 /* What hinders, before any debug info is read; NULL if nothing does. */
@@ -70,35 +59,45 @@ static const char *verdict_mend(uint32_t verdict, const char **problem)
 	}
 }
 
-static void print_futures(const struct af_futuremap *map)
+static void print_futures(const struct object *object)
 {
-	uint64_t n[4] = {0}; /* out of line, inlined only, not emitted, of all coroutines */
+	const struct af_futuremap *map = &object->map;
+	uint64_t n[3] = {0}, all = 0; /* out of line, inlined only, not emitted */
 
 	for (uint32_t i = 0; i < map->header->futures.count; i++) {
-		uint32_t flags = af_futuremap_futures(map, i)->flags;
-		n[flags & AFM_UF_OUT_OF_LINE ? 0 : flags & AFM_UF_INLINED ? 1 : 2]++;
+		const struct afm_future *future = af_futuremap_futures(map, i);
+		if (!af_map_wants_future(map, &object->filter, future))
+			continue;
+		n[future->flags & AFM_UF_OUT_OF_LINE ? 0
+		  : future->flags & AFM_UF_INLINED   ? 1
+						     : 2]++;
+		all++;
 	}
-	printf("futures: %" PRIu64 "\n", map->header->futures.count);
+	printf("futures: %" PRIu64 "\n", all);
 	printf("  %6" PRIu64 "  have a poll function of their own: every poll is seen\n", n[0]);
 	printf("  %6" PRIu64 "  are polled in inlined code only: seen through the task's state\n",
 	       n[1]);
 	printf("  %6" PRIu64 "  are not polled by any code that was kept\n", n[2]);
 }
 
-static void print_polls(const struct af_futuremap *map)
+static void print_polls(const struct object *object)
 {
-	uint64_t refused[AF_REFUSAL_COUNT] = {0}, hooked = 0, shared = 0;
+	const struct af_futuremap *map = &object->map;
+	uint64_t refused[AF_REFUSAL_COUNT] = {0}, all = 0, roots = 0, hooked = 0, shared = 0;
 
 	for (uint32_t i = 0; i < map->header->polls.count; i++) {
 		const struct afm_poll *poll = af_futuremap_polls(map, i);
+		if (!af_map_wants_poll(map, &object->filter, poll))
+			continue;
+		all++;
+		roots += poll->root != AFM_NONE;
 		shared += (poll->flags & AFM_PF_AMBIGUOUS) != 0;
 		if (poll->site != AFM_NONE)
 			hooked++;
 		else
 			refused[poll->refusal < AF_REFUSAL_COUNT ? poll->refusal : 0]++;
 	}
-	printf("poll functions: %" PRIu64 ", %" PRIu64 " of them entries of tasks\n",
-	       map->header->polls.count, map->header->roots.count);
+	printf("poll functions: %" PRIu64 ", %" PRIu64 " of them entries of tasks\n", all, roots);
 	printf("  %6" PRIu64 "  can be hooked\n", hooked);
 	for (int i = 0; i < AF_REFUSAL_COUNT; i++)
 		if (refused[i])
@@ -108,19 +107,19 @@ static void print_polls(const struct af_futuremap *map)
 		       shared);
 }
 
-static int report(const char *object, const struct af_futuremap *map)
+static int report(const struct object *object)
 {
-	const char *problem, *mend = verdict_mend(map->header->verdict, &problem);
+	const char *problem, *mend = verdict_mend(object->map.header->verdict, &problem);
 
 	if (problem) {
-		printf("%s: %s\n", object, problem);
+		printf("%s: %s\n", object->path, problem);
 		if (mend)
 			printf("mend: %s\n", mend);
 		return 1;
 	}
-	printf("%s: can be traced\n", object);
-	print_futures(map);
-	print_polls(map);
+	printf("%s: can be traced\n", object->path);
+	print_futures(object);
+	print_polls(object);
 	return 0;
 }
 
@@ -129,36 +128,34 @@ int cmd_doctor(int argc, char **argv)
 	static const struct argp argp = {
 		NULL,
 		parse,
-		"OBJECT",
+		NULL,
 		"Says what of OBJECT would be traced, what not, why, and what mends it. "
 		"Exit status 0: can be traced, 1: cannot.",
-		NULL,
+		object_arguments,
 		NULL,
 		NULL,
 	};
 	struct af_object_facts facts;
-	struct af_futuremap map;
-	const char *object = NULL, *mend;
-	void *data;
+	struct object object = {0};
+	const char *mend;
+	int status = 1;
 
 	argp_err_exit_status = CLI_FAILED;
 	argv[0] = (char[]){"asyncflame doctor"};
 	argp_parse(&argp, argc, argv, 0, NULL, &object);
-	struct af_error *error = af_analysis_facts(object, &facts);
+	struct af_error *error = af_analysis_facts(object.path, &facts);
 	if (error)
 		return cli_fail(CLI_FAILED, error);
 	const char *why = hindrance(&facts, &mend);
 	if (why) {
-		printf("%s: %s\n", object, why);
+		printf("%s: %s\n", object.path, why);
 		if (mend)
 			printf("mend: %s\n", mend);
-		return 1;
+		return status;
 	}
-	error = af_analysis_build(object, NULL, &data, &map.size);
-	if (error)
-		return cli_fail(CLI_FAILED, error);
-	map.header = data;
-	int status = report(object, &map);
-	free(data);
-	return status;
+	error = object_read(&object);
+	if (!error)
+		status = report(&object);
+	object_deinit(&object);
+	return error ? cli_fail(CLI_FAILED, error) : status;
 }

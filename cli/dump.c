@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "progress.h"
 #include "runtimes/freeze.h"
 #include "runtimes/modules.h"
 #include "views/stacks.h"
@@ -104,39 +105,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* A line on a terminal, when a map that is not in the cache takes over a second to make. */
-struct progress {
-	struct timespec start;
-	bool shown;
-};
-
-static void show_progress(void *arg, double fraction)
-{
-	struct progress *p = arg;
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	double elapsed = (double)(now.tv_sec - p->start.tv_sec) +
-			 (double)(now.tv_nsec - p->start.tv_nsec) / 1e9;
-	if (elapsed < 1 && !p->shown)
-		return;
-	p->shown = true;
-	fprintf(stderr, "\rasyncflame: reading debug info: %3.0f %%", fraction * 100);
-}
-
 static struct af_error *load_modules(const struct arguments *a, struct af_process *process)
 {
-	struct progress progress = {0};
-	struct af_modules_options modules = {.executable = a->executable};
-
-	clock_gettime(CLOCK_MONOTONIC, &progress.start);
-	if (isatty(STDERR_FILENO)) {
-		modules.analysis.progress = show_progress;
-		modules.analysis.progress_arg = &progress;
-	}
+	struct progress progress;
+	progress_begin(&progress, false);
+	struct af_modules_options modules = {.executable = a->executable,
+					     .analysis = progress_options(&progress)};
 	struct af_error *error = af_modules_load(process, &modules);
-	if (progress.shown)
-		fputs("\r\033[K", stderr);
+	progress_end(&progress);
 	return error;
 }
 

@@ -8,12 +8,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "analysis/analysis.h"
 #include "cli.h"
 #include "futuremap/futuremap.h"
+#include "progress.h"
 #include "target.h"
 
 #if defined(__x86_64__)
@@ -177,41 +177,17 @@ static bool check_headers(struct target *target, const struct af_object_facts *f
 
 /* Its map */
 
-struct progress {
-	struct timespec start;
-	bool wanted, shown;
-};
-
-static void show_progress(void *arg, double fraction)
-{
-	static const char bar[] = "##############################";
-	struct progress *progress = arg;
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	double seconds = (double)(now.tv_sec - progress->start.tv_sec) +
-			 (double)(now.tv_nsec - progress->start.tv_nsec) / 1e9;
-	if (!progress->wanted || seconds < 1 || !(fraction >= 0 && fraction <= 1))
-		return;
-	progress->shown = true;
-	fprintf(stderr, "\rasyncflame: reading debug info [%-30.*s] %3.0f %%", (int)(fraction * 30),
-		bar, fraction * 100);
-}
-
 /* The map is made now, with a person watching, and not in the companion: from the cache
    it is then there at once. Where there is no cache the companion makes it again. */
 static void build_map(struct target *target, bool quiet, uint32_t *verdict)
 {
-	struct progress progress = {.wanted = !quiet && isatty(STDERR_FILENO)};
-	clock_gettime(CLOCK_MONOTONIC, &progress.start);
-	const struct af_analysis_options options = {
-		.progress = show_progress,
-		.progress_arg = &progress,
-	};
+	struct progress progress;
+	progress_begin(&progress, quiet);
+	const struct af_analysis_options options = progress_options(&progress);
 	void *data;
 	size_t size;
 	struct af_error *error = af_analysis_build(target->path, &options, &data, &size);
-	if (progress.shown)
-		fprintf(stderr, "\r\033[K");
+	progress_end(&progress);
 	if (error) {
 		set(target, TARGET_UNTRACEABLE, CLI_FAILED, "%s", error->message);
 		af_error_destroy(error);
