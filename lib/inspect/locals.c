@@ -242,6 +242,42 @@ static struct af_local make(const struct state *s, const struct afm_field *field
 	return local;
 }
 
+/* A hand-written future by its fields, without futures and closures. Those of tokio's own mean
+   nothing to its users, but for a timer's end. */
+static uint32_t find_fields(const struct af_target *target, uint32_t image, uint32_t type,
+			    uint64_t address, struct af_local *locals, uint32_t max)
+{
+	const struct afm_type *t = af_target_type(target, image, type);
+	const char *name = af_target_string(target, image, t->name);
+	uint32_t n = 0;
+
+	if (!strcmp(name, "tokio::time::sleep::Sleep")) {
+		static const char *const paths[] = {"deadline", "inner.deadline", "entry.deadline"};
+		struct af_local end = {.name = "deadline", .type = type, .address = address};
+		for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]) && !n && max; i++)
+			if (af_target_path(target, image, paths[i], &end.type, &end.address))
+				locals[n++] = end;
+		return n;
+	}
+	if (!strncmp(name, "tokio::", 7) || t->kind != AFM_T_STRUCT || t->n_variants)
+		return 0;
+	for (uint32_t i = 0; i < t->n_fields && n < max; i++) {
+		const struct afm_field *field =
+			af_futuremap_fields(&target->images[image].map, t->first_field + i);
+		if (field->type == AFM_NONE)
+			continue;
+		const struct afm_type *held = af_target_type(target, image, field->type);
+		if (!held->size || held->flags & AFM_TF_REACHES_FUTURE ||
+		    strstr(af_target_string(target, image, held->name), "{closure_env#"))
+			continue;
+		locals[n++] =
+			(struct af_local){.name = af_target_string(target, image, field->name),
+					  .type = field->type,
+					  .address = address + field->offset};
+	}
+	return n;
+}
+
 uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t type,
 			uint64_t address, uint32_t variant, struct af_local *locals, uint32_t max)
 {
@@ -249,12 +285,13 @@ uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t
 	const struct afm_type *t = af_futuremap_types(map, type);
 	uint32_t n = 0;
 
-	if (t->future == AFM_NONE || variant < t->first_variant ||
-	    variant - t->first_variant >= t->n_variants)
+	if (t->future == AFM_NONE)
 		return 0;
 	const struct afm_future *future = af_futuremap_futures(map, t->future);
+	if (future->kind == AFM_F_HAND)
+		return find_fields(target, image, type, address, locals, max);
 	uint32_t state = variant - t->first_variant;
-	if (future->kind == AFM_F_HAND || state == 1 || state == 2)
+	if (variant < t->first_variant || state >= t->n_variants || state == 1 || state == 2)
 		return 0;
 	struct state s = {.target = target,
 			  .map = map,

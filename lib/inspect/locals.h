@@ -42,6 +42,8 @@ struct af_local {
  * map's `variants`) is `variant`, in the order of their declaration, captured ones last: up to
  * `max` of them; returns how many. Temporaries of the compiler and of select! and join!, drop
  * flags and what is awaited are left out. None for a state that has returned or panicked.
+ * Of a hand-written future, whatever `variant`, the fields that hold no futures; of tokio's only
+ * the deadline of a Sleep.
  */
 uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t type,
 			uint64_t address, uint32_t variant, struct af_local *locals, uint32_t max);

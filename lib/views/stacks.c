@@ -271,8 +271,9 @@ static void read_values(void *arg, const struct af_target *target, const struct 
 	char value[MAX_VALUE];
 	for (uint32_t i = 0; i < tree->n_nodes; i++) {
 		const struct af_node *node = &tree->nodes[i];
-		if (node->future == AFM_NONE || node->variant == AFM_NONE ||
-		    (node->status != AF_NODE_SUSPENDED && node->status != AF_NODE_NOT_STARTED))
+		if (node->future == AFM_NONE ||
+		    (node->status != AF_NODE_SUSPENDED && node->status != AF_NODE_NOT_STARTED &&
+		     node->status != AF_NODE_HAND))
 			continue;
 		uint32_t n = af_locals_find(target, node->image, node->type, node->address,
 					    node->variant, locals, MAX_LOCALS);

@@ -22,7 +22,7 @@ static struct af_memory_buffer buffer;
 static uint64_t heap[1024];
 static uint32_t u8_type, usize_type, unit_type, bool_type, char_type, string_type, vec_u8, vec_unit,
 	vec_vec, node_type, str_type, map_type, tree_type, option_type, instant_type, arc_type,
-	coroutine_type, f64_type, hand_type, holder_type;
+	coroutine_type, f64_type, hand_type, holder_type, sleep_type;
 static const struct af_target *target;
 
 /* Vec<T>, as rustc 1.95 has it. */
@@ -164,6 +164,10 @@ static void make_rest(void)
 	maker_field(m, unix_instant, "t", timespec, 0);
 	instant_type = maker_type(m, AFM_T_STRUCT, "std::time::Instant", 16);
 	maker_field(m, instant_type, "__0", unix_instant, 0);
+	sleep_type = maker_type(m, AFM_T_STRUCT, "tokio::time::sleep::Sleep", 32);
+	maker_field(m, sleep_type, "registered", u8_type, 0);
+	maker_field(m, sleep_type, "deadline", instant_type, 16);
+	maker_future(m, sleep_type, "tokio::time::sleep::Sleep", AFM_F_HAND, AFM_NONE);
 }
 
 static int set_up(void **state)
@@ -506,6 +510,25 @@ static void only_what_is_alive_is_shown(void **state)
 	assert_string_equal(show_locals(), "none");
 }
 
+static void hand_written_futures_have_their_fields(void **state)
+{
+	struct af_local locals[4];
+
+	maker.types[option_type].flags |= AFM_TF_REACHES_FUTURE;
+	assert_int_equal(af_locals_find(target, 0, hand_type, HEAP, AFM_NONE, locals, 4), 1);
+	assert_string_equal(locals[0].name, "tries");
+	assert_int_equal(locals[0].address, HEAP + 8);
+	assert_int_equal(locals[0].life, AF_LOCAL_ALIVE);
+	maker.types[option_type].flags = 0;
+	assert_int_equal(af_locals_find(target, 0, hand_type, HEAP, AFM_NONE, locals, 4), 2);
+	assert_int_equal(af_locals_find(target, 0, hand_type, HEAP, AFM_NONE, locals, 1), 1);
+	assert_int_equal(af_locals_find(target, 0, holder_type, HEAP, AFM_NONE, locals, 4), 0);
+	assert_int_equal(af_locals_find(target, 0, sleep_type, HEAP, AFM_NONE, locals, 4), 1);
+	assert_string_equal(locals[0].name, "deadline");
+	assert_int_equal(locals[0].type, instant_type);
+	assert_int_equal(locals[0].address, HEAP + 16);
+}
+
 /* Memory that is there wherever one looks, and says anything: mostly what may pass for a
    length or an address. */
 struct noise {
@@ -580,6 +603,7 @@ int main(void)
 		cmocka_unit_test(a_line_keeps_to_its_buffer),
 		cmocka_unit_test(futures_are_named_or_opened),
 		cmocka_unit_test(only_what_is_alive_is_shown),
+		cmocka_unit_test(hand_written_futures_have_their_fields),
 		cmocka_unit_test(noise_ends_within_bounds),
 	};
 
