@@ -306,8 +306,10 @@ static const struct known {
 static bool matches(const struct known *k, const char *crate, size_t crate_length, const char *own,
 		    size_t length)
 {
+	/* Most are told apart by a letter. */
+	if (k->own[0] != own[0] || k->crate[0] != crate[0])
+		return false;
 	size_t n = strlen(k->own);
-
 	if (strncmp(k->crate, crate, crate_length) || k->crate[crate_length])
 		return false;
 	if (k->own[n - 1] == '*')
