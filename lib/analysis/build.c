@@ -7,7 +7,7 @@
  *	futures		every coroutine, polled or not
  *	drivers		functions that poll one in their own frame
  *	awaits		where the user wrote them
- *	vtables		of `dyn Future`
+ *	vtables		of `dyn Future` and of traits that are not the standard library's
  *	executors	types whose layout is wanted
  *	types		the fields of all types so far, and of what these hold
  *	completion	states, await points, places; polls by address

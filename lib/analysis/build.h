@@ -27,6 +27,11 @@ struct af_impl {
 	uint32_t file, space, next;
 };
 
+/* What a `dyn Trait` can be: the trait (string in `scratch`, without generics), and a type. */
+struct af_implementor {
+	uint32_t trait, type;
+};
+
 struct af_builder {
 	struct af_object *object;
 	struct af_debuginfo *info;
@@ -51,6 +56,7 @@ struct af_builder {
 	VECTOR(struct afm_step_case) step_cases;
 	VECTOR(struct afm_step_way) step_ways;
 	VECTOR(struct afm_vtable) vtables;
+	VECTOR(struct af_implementor) implementors; /* of the traits of `vtables` */
 	VECTOR(struct afm_driver) drivers;
 	VECTOR(struct afm_place) places;
 	VECTOR(struct afm_layout) layouts;
@@ -135,6 +141,8 @@ void af_drivers_collect(struct af_builder *b);
 void af_executors_intern(struct af_builder *b);
 void af_executors_complete(struct af_builder *b);
 void af_vtables_collect(struct af_builder *b);
+/* String in `scratch`: the path at the beginning of `trait`. */
+uint32_t af_trait_name(struct af_builder *b, const char *trait);
 
 /* reach.c */
 /* After af_futures_complete: AFM_TF_REACHES_FUTURE. */

@@ -279,6 +279,18 @@ void af_executors_complete(struct af_builder *b)
 			compare_layouts, &b->strings);
 }
 
+/* The trait's path, without generics: up to what ends it. */
+uint32_t af_trait_name(struct af_builder *b, const char *trait)
+{
+	struct af_text text = {0};
+
+	af_text_append(&text, trait, strcspn(trait, "<>()+,; "));
+	uint32_t name = af_strings_add(&b->scratch, af_text_get(&text));
+	b->failed |= text.failed;
+	af_text_deinit(&text);
+	return name;
+}
+
 /* One vtable variable: an address, and a type that says whose it is. */
 static void add_vtable(struct af_builder *b, const struct af_die *die)
 {
@@ -306,9 +318,16 @@ static void add_vtable(struct af_builder *b, const struct af_die *die)
 	if (code.failed || address <= 1 || !af_die_at(b->info, af_types_target(b, die), &type))
 		return;
 	uint32_t self = af_types_intern(b, af_die_reference(&type, DW_AT_containing_type));
-	struct afm_vtable *vtable = self == AFM_NONE ? NULL : builder_push(b, vtables);
-	if (vtable)
+	const char *name = af_die_string(die, DW_AT_name);
+	const char *trait = name ? af_name_vtable_trait(name) : NULL;
+	if (self == AFM_NONE || !trait)
+		return;
+	struct afm_vtable *vtable = builder_push(b, vtables);
+	struct af_implementor *implementor = builder_push(b, implementors);
+	if (vtable && implementor) {
 		*vtable = (struct afm_vtable){address, self, AFM_NONE};
+		*implementor = (struct af_implementor){af_trait_name(b, trait), self};
+	}
 }
 
 void af_vtables_collect(struct af_builder *b)

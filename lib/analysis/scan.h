@@ -55,7 +55,7 @@ struct af_index {
 	VECTOR(struct af_namespace) namespaces;
 	VECTOR(struct af_found) functions;
 	VECTOR(struct af_found) types;
-	VECTOR(uint32_t) vtables; /* offsets of `<X as ..Future>::{vtable}` variables */
+	VECTOR(uint32_t) vtables; /* offsets of `<X as Trait>::{vtable}` variables */
 	VECTOR(struct af_awaitee) awaitees;
 	VECTOR(struct af_inlined) polls_inlined;
 	VECTOR(af_die_id) inlined_elsewhere; /* polls of other files that were inlined in this */
@@ -167,6 +167,8 @@ enum {
 	AF_NAME_AWAITEE = 0x80000,
 };
 uint32_t af_name_class(const char *name);
+/* Of "<X as a::Trait<..>>::{vtable}" what begins with the trait; NULL if that is no vtable. */
+const char *af_name_vtable_trait(const char *name);
 /* Whether a type of this name is a coroutine's state ("{async_fn_env#0}<u8>"). */
 bool af_name_is_coroutine(const char *name);
 

@@ -74,6 +74,32 @@ static uint32_t function_class(const char *name)
 	return 0;
 }
 
+/* `<X as a::Trait<..>>::{vtable}`: not of the standard library's traits, which are many, and of
+   which only Future's matter. */
+static bool is_vtable(const char *name)
+{
+	const char *trait = af_name_vtable_trait(name);
+
+	if (!trait)
+		return false;
+	return !strncmp(trait, "core::future::", 14) ||
+	       (strncmp(trait, "core::", 6) && strncmp(trait, "alloc::", 7) &&
+		strncmp(trait, "std::", 5));
+}
+
+const char *af_name_vtable_trait(const char *name)
+{
+	static const char end[] = ">::{vtable}";
+	size_t length = strlen(name), size = sizeof(end) - 1;
+
+	if (length < size || strcmp(name + length - size, end))
+		return NULL;
+	for (const char *p = name + length - size; p - 4 > name; p--)
+		if (!strncmp(p - 4, " as ", 4))
+			return p;
+	return NULL;
+}
+
 uint32_t af_name_class(const char *name)
 {
 	switch (name[0]) {
@@ -84,7 +110,7 @@ uint32_t af_name_class(const char *name)
 	case 'b':
 		return function_class(name);
 	case '<':
-		return strstr(name, "Future>::{vtable}") ? AF_NAME_VTABLE : 0;
+		return is_vtable(name) ? AF_NAME_VTABLE : 0;
 	case '_':
 		return strcmp(name, "__awaitee") ? 0 : AF_NAME_AWAITEE;
 	default:

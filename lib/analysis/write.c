@@ -120,6 +120,7 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->step_cases);
 	vector_deinit(&b->step_ways);
 	vector_deinit(&b->vtables);
+	vector_deinit(&b->implementors);
 	vector_deinit(&b->drivers);
 	vector_deinit(&b->places);
 	vector_deinit(&b->block_ons);
