@@ -289,15 +289,18 @@ static af_die_id in_file(const struct af_file *file, uint64_t offset)
 /* The type that a type unit with this signature describes. */
 static af_die_id by_signature(const struct af_debuginfo *info, uint64_t signature)
 {
-	for (size_t f = 0; f < info->files.count; f++) {
-		const struct af_file *file = info->files.items[f];
-		for (size_t u = 0; u < file->units.count; u++) {
-			const struct af_unit *unit = &file->units.items[u];
-			if (unit->type_offset && unit->signature == signature)
-				return in_file(file, (uint64_t)unit->offset + unit->type_offset);
-		}
+	size_t low = 0, high = info->signatures.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (info->signatures.items[middle].signature < signature)
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	return AF_DIE_NONE;
+	if (low == info->signatures.count || info->signatures.items[low].signature != signature)
+		return AF_DIE_NONE;
+	return info->signatures.items[low].die;
 }
 
 af_die_id af_value_reference(const struct af_unit *unit, const struct af_value *value)

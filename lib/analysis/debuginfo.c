@@ -33,6 +33,7 @@ void af_debuginfo_deinit(struct af_debuginfo *info)
 	for (size_t i = 0; i < info->files.count; i++)
 		file_destroy(info->files.items[i]);
 	vector_deinit(&info->files);
+	vector_deinit(&info->signatures);
 }
 
 struct af_unit *af_file_unit_find(const struct af_file *file, uint64_t offset)
@@ -236,4 +237,77 @@ struct af_file *af_debuginfo_add(struct af_debuginfo *info,
 	}
 	info->files.items[file->number] = file;
 	return file;
+}
+
+static int compare_signatures(const void *a, const void *b)
+{
+	const struct af_signature *x = a, *y = b;
+	if (x->signature != y->signature)
+		return x->signature < y->signature ? -1 : 1;
+	return x->die < y->die ? -1 : x->die > y->die;
+}
+
+struct directory {
+	uint64_t stmt_list;
+	const char *comp_dir;
+};
+
+static int compare_directories(const void *a, const void *b)
+{
+	const struct directory *x = a, *y = b;
+	return x->stmt_list < y->stmt_list ? -1 : x->stmt_list > y->stmt_list;
+}
+
+/* A type unit names the line table of the unit that it was made with, and no directory: that
+   unit's is its own. */
+static struct af_error *place_type_units(struct af_debuginfo *info)
+{
+	VECTOR(struct directory) known = {0};
+	const struct af_file *main = info->files.items[0];
+
+	for (size_t u = 0; u < main->units.count; u++) {
+		const struct af_unit *unit = &main->units.items[u];
+		if (!unit->comp_dir || unit->stmt_list == UINT64_MAX)
+			continue;
+		struct directory *directory = vector_push(&known);
+		if (!directory)
+			return af_error_create("out of memory");
+		*directory = (struct directory){unit->stmt_list, unit->comp_dir};
+	}
+	vector_sort(&known, compare_directories);
+	for (size_t f = 0; f < info->files.count && known.count; f++) {
+		struct af_file *file = info->files.items[f];
+		for (size_t u = 0; u < file->units.count; u++) {
+			struct af_unit *unit = &file->units.items[u];
+			struct directory wanted = {.stmt_list = unit->stmt_list};
+			if (!unit->type_offset || unit->comp_dir)
+				continue;
+			const struct directory *found =
+				bsearch(&wanted, known.items, known.count, sizeof(wanted),
+					compare_directories);
+			unit->comp_dir = found ? found->comp_dir : NULL;
+		}
+	}
+	vector_deinit(&known);
+	return NULL;
+}
+
+struct af_error *af_debuginfo_sign_types(struct af_debuginfo *info)
+{
+	for (size_t f = 0; f < info->files.count; f++) {
+		const struct af_file *file = info->files.items[f];
+		for (size_t u = 0; u < file->units.count; u++) {
+			const struct af_unit *unit = &file->units.items[u];
+			uint64_t offset = (uint64_t)unit->offset + unit->type_offset;
+			if (!unit->type_offset || offset >= unit->end)
+				continue;
+			struct af_signature *signature = vector_push(&info->signatures);
+			if (!signature)
+				return af_error_create("out of memory");
+			*signature = (struct af_signature){unit->signature,
+							   (uint64_t)file->number << 32 | offset};
+		}
+	}
+	vector_sort(&info->signatures, compare_signatures);
+	return info->signatures.count ? place_type_units(info) : NULL;
 }

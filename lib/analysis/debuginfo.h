@@ -140,8 +140,14 @@ struct af_file {
 	VECTOR(struct af_abbrevs *) abbrevs;   /* by offset in .debug_abbrev */
 };
 
+/* A type that a type unit describes. */
+struct af_signature {
+	uint64_t signature, die; /* die: af_die_id */
+};
+
 struct af_debuginfo {
-	VECTOR(struct af_file *) files; /* [0] is the object's own */
+	VECTOR(struct af_file *) files;		/* [0] is the object's own */
+	VECTOR(struct af_signature) signatures; /* ascending */
 };
 
 typedef uint64_t af_die_id; /* file number << 32 | offset */
@@ -169,6 +175,8 @@ struct af_file *af_debuginfo_add(struct af_debuginfo *info,
 				 const struct af_section sections[AF_SEC_COUNT]);
 /* Reads the headers of its units; `types`: the section is .debug_types. */
 struct af_error *af_file_read_units(struct af_file *file, bool types) af_must_check;
+/* Makes the types of type units known by their signatures; once all units are read. */
+struct af_error *af_debuginfo_sign_types(struct af_debuginfo *info) af_must_check;
 /* The unit that holds `offset`, or NULL. */
 struct af_unit *af_file_unit(struct af_file *file, uint64_t offset);
 /* The same for several threads. */

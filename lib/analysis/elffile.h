@@ -22,6 +22,12 @@ void af_elf_close(struct af_elf *file); /* accepts a zeroed one */
 bool af_elf_section(const struct af_elf *file, const char *name, struct af_elf_section *section);
 /* Fills data and size of a section whose header is set. */
 bool af_elf_section_data(const struct af_elf *file, struct af_elf_section *section);
+struct af_build_id {
+	uint8_t bytes[AFM_BUILD_ID_MAX];
+	uint32_t size;
+};
+/* The GNU build-id, if the file has one; else *id is zeroed. */
+bool af_elf_build_id(const struct af_elf *file, struct af_build_id *id);
 /* All debug sections of a file; `suffix` is "" or ".dwo". */
 struct af_error *af_elf_debug_sections(const struct af_elf *file, const char *suffix,
 				       struct af_section sections[AF_SEC_COUNT]) af_must_check;

@@ -99,35 +99,48 @@ bool af_elf_section_data(const struct af_elf *file, struct af_elf_section *secti
 	return true;
 }
 
-static void read_build_id(struct af_object *object)
+/* The build-id among the notes in these bytes. */
+static bool find_build_id(const uint8_t *data, uint64_t size, struct af_build_id *id)
 {
+	struct af_bytes b = af_bytes_make(data, size);
+
+	while (af_bytes_left(&b) >= 12) {
+		uint32_t name_size = af_bytes_u32(&b), n = af_bytes_u32(&b);
+		uint32_t type = af_bytes_u32(&b);
+		const uint8_t *name = b.pos;
+		af_bytes_skip(&b, (name_size + 3ull) & ~3ull);
+		const uint8_t *bytes = b.pos;
+		af_bytes_skip(&b, (n + 3ull) & ~3ull);
+		if (b.failed)
+			break;
+		if (type != NT_GNU_BUILD_ID || name_size != 4 || memcmp(name, "GNU", 4) || !n ||
+		    n > AFM_BUILD_ID_MAX)
+			continue;
+		memcpy(id->bytes, bytes, n);
+		id->size = n;
+		return true;
+	}
+	return false;
+}
+
+bool af_elf_build_id(const struct af_elf *file, struct af_build_id *id)
+{
+	struct af_elf_section section;
 	size_t n;
-	if (elf_getphdrnum(object->main.elf, &n) < 0)
-		return;
+
+	memset(id, 0, sizeof(*id));
+	if (!file->elf || elf_getphdrnum(file->elf, &n) < 0)
+		return false;
 	for (size_t i = 0; i < n; i++) {
 		GElf_Phdr phdr;
-		if (!gelf_getphdr(object->main.elf, (int)i, &phdr) || phdr.p_type != PT_NOTE ||
-		    phdr.p_offset > object->main.size ||
-		    phdr.p_filesz > object->main.size - phdr.p_offset)
-			continue;
-		struct af_bytes b = af_bytes_make(object->main.data + phdr.p_offset, phdr.p_filesz);
-		while (af_bytes_left(&b) >= 12) {
-			uint32_t name_size = af_bytes_u32(&b), size = af_bytes_u32(&b);
-			uint32_t type = af_bytes_u32(&b);
-			const uint8_t *name = b.pos;
-			af_bytes_skip(&b, (name_size + 3ull) & ~3ull);
-			const uint8_t *data = b.pos;
-			af_bytes_skip(&b, (size + 3ull) & ~3ull);
-			if (b.failed)
-				break;
-			if (type != NT_GNU_BUILD_ID || name_size != 4 || memcmp(name, "GNU", 4) ||
-			    !size || size > AFM_BUILD_ID_MAX)
-				continue;
-			memcpy(object->build_id, data, size);
-			object->build_id_size = size;
-			return;
-		}
+		if (gelf_getphdr(file->elf, (int)i, &phdr) && phdr.p_type == PT_NOTE &&
+		    phdr.p_offset <= file->size && phdr.p_filesz <= file->size - phdr.p_offset &&
+		    find_build_id(file->data + phdr.p_offset, phdr.p_filesz, id))
+			return true;
 	}
+	/* A separate debug file's segments need not be where they say. */
+	return af_elf_section(file, ".note.gnu.build-id", &section) &&
+	       find_build_id(section.data, section.size, id);
 }
 
 struct af_error *af_object_open(struct af_object *object, const char *path)
@@ -149,8 +162,11 @@ struct af_error *af_object_open(struct af_object *object, const char *path)
 	object->type = header.e_type;
 	object->elf_class = header.e_ident[EI_CLASS];
 	object->little_endian = header.e_ident[EI_DATA] == ELFDATA2LSB;
-	if (object->little_endian)
-		read_build_id(object);
+	struct af_build_id id;
+	if (object->little_endian && af_elf_build_id(&object->main, &id)) {
+		memcpy(object->build_id, id.bytes, sizeof(object->build_id));
+		object->build_id_size = id.size;
+	}
 	return NULL;
 }
 

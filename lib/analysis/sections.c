@@ -126,50 +126,77 @@ struct af_error *af_elf_debug_sections(const struct af_elf *file, const char *su
 	return NULL;
 }
 
-static bool try_debug(struct af_object *object, const char *path)
+/* Whether a debug file was made with the object: by build-id, else by the link's checksum. Debug
+   info of another build would put everything elsewhere. */
+static bool belongs(const struct af_object *object, const struct af_elf *debug, const uint32_t *crc)
+{
+	struct af_build_id id;
+
+	if (object->build_id_size && af_elf_build_id(debug, &id))
+		return id.size == object->build_id_size &&
+		       !memcmp(id.bytes, object->build_id, id.size);
+	return crc && *crc == crc32_z(0, debug->data, debug->size);
+}
+
+static bool try_debug(struct af_object *object, const char *path, const uint32_t *crc)
 {
 	struct af_error *error = af_elf_open(&object->debug, path);
-	if (!error && object->debug.elf && has_info(&object->debug))
+	if (!error && object->debug.elf && has_info(&object->debug) &&
+	    belongs(object, &object->debug, crc))
 		return true;
 	af_error_destroy(error);
 	af_elf_close(&object->debug);
 	return false;
 }
 
-void af_object_find_debug(struct af_object *object)
+/* /usr/lib/debug/.build-id/12/3456....debug */
+static bool find_by_build_id(struct af_object *object)
 {
-	struct af_elf_section link;
-	char path[PATH_MAX * 2], hex[AFM_BUILD_ID_MAX * 2 + 1] = "", directory[PATH_MAX] = ".";
+	char path[PATH_MAX], hex[AFM_BUILD_ID_MAX * 2 + 1] = "";
 
-	if (has_info(&object->main))
-		return;
 	for (uint32_t i = 0; i < object->build_id_size; i++)
 		snprintf(hex + i * 2, 3, "%02x", object->build_id[i]);
-	if (object->build_id_size > 1) {
-		snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%.2s/%s.debug", hex,
-			 hex + 2);
-		if (try_debug(object, path))
-			return;
-	}
-	if (!af_elf_section(&object->main, ".gnu_debuglink", &link) ||
-	    !memchr(link.data, 0, link.size))
+	if (object->build_id_size < 2)
+		return false;
+	snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%.2s/%s.debug", hex, hex + 2);
+	return try_debug(object, path, NULL);
+}
+
+/* .gnu_debuglink: a name, zeros up to a multiple of 4, a checksum. */
+static bool read_link(const struct af_object *object, const char **name, uint32_t *crc)
+{
+	struct af_elf_section link;
+
+	if (!af_elf_section(&object->main, ".gnu_debuglink", &link))
+		return false;
+	struct af_bytes b = af_bytes_make(link.data, link.size);
+	*name = af_bytes_string(&b);
+	af_bytes_skip(&b, -(uint64_t)(b.pos - link.data) & 3);
+	*crc = af_bytes_u32(&b);
+	return *name && !b.failed && **name && !strchr(*name, '/');
+}
+
+void af_object_find_debug(struct af_object *object)
+{
+	static const struct {
+		const char *before, *after;
+	} places[] = {{"", "/"}, {"", "/.debug/"}, {"/usr/lib/debug", "/"}};
+	char path[PATH_MAX * 2], directory[PATH_MAX] = ".";
+	const char *name;
+	uint32_t crc;
+
+	if (has_info(&object->main) || find_by_build_id(object) || !read_link(object, &name, &crc))
 		return;
 	char *real = realpath(object->main.path, NULL);
 	if (real) {
-		char *slash = strrchr(real, '/');
-		*slash = '\0';
+		*strrchr(real, '/') = '\0';
 		snprintf(directory, sizeof(directory), "%s", real);
 		free(real);
 	}
-	const char *name = (const char *)link.data;
-	if (strchr(name, '/'))
-		return;
-	snprintf(path, sizeof(path), "%s/%s", directory, name);
-	if (try_debug(object, path))
-		return;
-	snprintf(path, sizeof(path), "%s/.debug/%s", directory, name);
-	if (try_debug(object, path))
-		return;
-	snprintf(path, sizeof(path), "/usr/lib/debug%s/%s", directory, name);
-	try_debug(object, path);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		snprintf(path, sizeof(path), "%s%s%s%s", places[i].before, directory,
+			 places[i].after, name);
+		if (try_debug(object, path, &crc))
+			return;
+	}
 }

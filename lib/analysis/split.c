@@ -201,7 +201,12 @@ static struct af_error *find_alternate(struct af_object *object, struct af_debug
 	int directory = name[0] != '/' && slash ? (int)(slash + 1 - from->path) : 0;
 	snprintf(path, sizeof(path), "%.*s%s", directory, from->path, name);
 	const struct af_elf *elf = open_other(object, path);
-	if (!elf)
+	/* Behind the name comes the build-id of the file that is meant. */
+	const uint8_t *wanted = link.data + strlen(name) + 1;
+	uint64_t size = link.size - strlen(name) - 1;
+	struct af_build_id id;
+	if (!elf || (af_elf_build_id(elf, &id) && size &&
+		     (size != id.size || memcmp(id.bytes, wanted, size))))
 		return NULL;
 	main->alternate = add_file(info, elf, "", &error);
 	return error ? error : af_file_read_units(main->alternate, false);
@@ -245,5 +250,7 @@ struct af_error *af_object_debuginfo(struct af_object *object, struct af_debugin
 		error = add_types(info, main);
 	if (!error)
 		error = find_split(object, info, main);
+	if (!error)
+		error = af_debuginfo_sign_types(info);
 	return error;
 }

@@ -16,24 +16,46 @@
 
 #define CHAIN_MAX 64 /* pointers to pointers, typedefs of typedefs: beyond this, broken */
 
+/* One step from what only stands for another type: a typedef, `const T`, or the stub of a type
+   that has a type unit. False if the DIE at *id is a type of its own. */
+static bool stands_in(struct af_builder *b, const struct af_die *die, af_die_id *id)
+{
+	switch (die->abbrev->tag) {
+	case DW_TAG_typedef:
+	case DW_TAG_const_type:
+	case DW_TAG_volatile_type:
+	case DW_TAG_restrict_type:
+		*id = af_die_reference(die, DW_AT_type);
+		return true;
+	case DW_TAG_structure_type:
+	case DW_TAG_class_type:
+	case DW_TAG_union_type:
+	case DW_TAG_enumeration_type:
+		if (!b->info->signatures.count)
+			return false;
+		af_die_id whole = af_die_reference(die, DW_AT_signature);
+		if (whole == AF_DIE_NONE)
+			return false;
+		*id = whole;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static af_die_id resolve(struct af_builder *b, af_die_id id)
+{
+	struct af_die die;
+
+	for (int i = 0; i < CHAIN_MAX && af_die_at(b->info, id, &die); i++)
+		if (!stands_in(b, &die, &id))
+			return id;
+	return AF_DIE_NONE;
+}
+
 af_die_id af_types_target(struct af_builder *b, const struct af_die *die)
 {
-	struct af_die target;
-	af_die_id id = af_die_reference(die, DW_AT_type);
-
-	for (int i = 0; i < CHAIN_MAX && af_die_at(b->info, id, &target); i++) {
-		switch (target.abbrev->tag) {
-		case DW_TAG_typedef:
-		case DW_TAG_const_type:
-		case DW_TAG_volatile_type:
-		case DW_TAG_restrict_type:
-			id = af_die_reference(&target, DW_AT_type);
-			continue;
-		default:
-			return id;
-		}
-	}
-	return AF_DIE_NONE;
+	return resolve(b, af_die_reference(die, DW_AT_type));
 }
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -340,17 +362,8 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 
 uint32_t af_types_intern(struct af_builder *b, af_die_id id)
 {
-	struct af_die die;
-
-	/* Qualifiers first, so that `const T` is T. */
-	for (int i = 0; i < CHAIN_MAX && af_die_at(b->info, id, &die); i++) {
-		unsigned int tag = die.abbrev->tag;
-		if (tag != DW_TAG_typedef && tag != DW_TAG_const_type &&
-		    tag != DW_TAG_volatile_type && tag != DW_TAG_restrict_type)
-			return intern(b, id, 0);
-		id = af_die_reference(&die, DW_AT_type);
-	}
-	return AFM_NONE;
+	id = resolve(b, id);
+	return id == AF_DIE_NONE ? AFM_NONE : intern(b, id, 0);
 }
 
 static bool read_member(struct af_builder *b, const struct af_die *die, struct afm_field *field)
@@ -417,7 +430,7 @@ static void read_variant(struct af_builder *b, const struct af_die *die, const u
 	af_die_number(die, DW_AT_data_member_location, &base);
 
 	const char *name = af_die_string(die, DW_AT_name);
-	if (af_die_at(b->info, af_die_reference(die, DW_AT_type), &payload)) {
+	if (af_die_at(b->info, af_types_target(b, die), &payload)) {
 		uint32_t first, n;
 		const char *own = af_die_string(&payload, DW_AT_name);
 		read_members(b, &payload, base, &first, &n);
