@@ -6,12 +6,13 @@
  *	_ZN5tokio4sync4mpsc7bounded15Sender$LT$T$GT$4send...	bounded::{impl#3} is Sender
  *	_ZN49_$LT$app..Db$u20$as$u20$app..Store$GT$3get...	app::{impl#0} is <app::Db as app::Store>
  *
- * Looked up for the names that are shown only.
+ * and the same in v0 mangling (mangling.c). Looked up for the names that are shown only.
  */
 #include <ctype.h>
 #include <dwarf.h>
 
 #include "analysis/build.h"
+#include "analysis/mangling.h"
 
 /* Undoes the escapes of one component of a legacy symbol. */
 static void unescape(const char *from, size_t length, struct af_text *text)
@@ -70,6 +71,20 @@ static void put_type(const char *type, struct af_text *text)
 	af_text_append(text, type, strcspn(type, "<>"));
 }
 
+static bool from_v0(const char *symbol, struct af_text *text)
+{
+	struct af_text decoded = {0};
+	bool found = af_mangling_v0_impl(symbol, &decoded);
+
+	if (found && strstr(af_text_get(&decoded), " as ") && decoded.data[0] == '<')
+		af_text_add(text, af_text_get(&decoded));
+	else if (found)
+		put_type(af_text_get(&decoded), text);
+	text->failed |= decoded.failed;
+	af_text_deinit(&decoded);
+	return found && text->length;
+}
+
 /* What the impl block `path` ("a::b::{impl#3}") is for, by a symbol of a function in it. */
 static bool from_symbol(const char *path, size_t length, const char *symbol, struct af_text *text)
 {
@@ -78,6 +93,8 @@ static bool from_symbol(const char *path, size_t length, const char *symbol, str
 	size_t size;
 	bool found = false;
 
+	if (!strncmp(symbol, "_R", 2))
+		return from_v0(symbol, text);
 	if (strncmp(symbol, "_ZN", 3))
 		return false;
 	symbol += 3;

@@ -3,13 +3,14 @@
 functions, shared objects, debug files in the usual places and in wrong ones."""
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 
 import pytest
 
-from conftest import PROGRAM, fixture
+from conftest import BUILD, PROGRAM, fixture
 
 SOURCE = """
 use std::future::Future;
@@ -161,7 +162,7 @@ def test_folded_functions_keep_all_their_names(tmp_path, rustc):
     assert len(both) == 1 and both[0]["ambiguous"]
 
 
-@pytest.mark.parametrize("mangling", [LEGACY])
+@pytest.mark.parametrize("mangling", [LEGACY, V0])
 @pytest.mark.parametrize("level", ["0", "3"])
 @pytest.mark.parametrize("rustc", compilers())
 def test_impl_blocks_are_called_by_their_type(tmp_path, rustc, level, mangling):
@@ -245,3 +246,60 @@ fn main() {
     closures = [f for f in read(path)["futures"] if f["kind"] == "async closure"]
     assert closures and all(f["state"] for f in closures)
     assert any(f["polls"] or f["inlined"] for f in closures)
+
+
+IMPL_NAMES = BUILD / "tests" / "tools" / "impl_names"
+
+
+def impl_names(symbols):
+    done = subprocess.run([IMPL_NAMES], input="\n".join(symbols) + "\n", capture_output=True,
+                          text=True, check=True, timeout=60)
+    return done.stdout.splitlines()
+
+
+def v0_symbols():
+    path = fixture("debug", "shop")
+    shown = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
+    symbols = sorted(set(re.findall(r"\w+ \w (_R\w+)$", shown, re.M)))
+    if len(symbols) < 100:
+        pytest.skip("its standard library is mangled otherwise")
+    return symbols
+
+
+def leading(name):
+    """The <...> that a demangled name begins with."""
+    depth = 0
+    for i, c in enumerate(name):
+        depth += (c == "<") - (c == ">" and name[i - 1] != "-")
+        if not depth:
+            return name[:i + 1]
+    return None
+
+
+@pytest.mark.skipif(not shutil.which("llvm-cxxfilt"), reason="no llvm-cxxfilt")
+def test_v0_symbols_are_read_as_llvm_reads_them():
+    symbols = v0_symbols()
+    shown = subprocess.run(["llvm-cxxfilt"], input="\n".join(symbols), capture_output=True,
+                           text=True, check=True).stdout.splitlines()
+    impls = 0
+    for symbol, name, ours in zip(symbols, shown, impl_names(symbols)):
+        kind = re.match(r"_R(?:N[a-zA-Z]|I)*([A-Z])", symbol)
+        if not kind or kind[1] not in "MX":
+            assert ours == "-", symbol
+        elif not re.search(r"dyn |fn\(|'|extern|for<|unsafe", name):  # written otherwise
+            impls += 1
+            wanted = leading(name)
+            assert ours == (wanted if kind[1] == "X" else wanted[1:-1]), symbol
+    assert impls > 100
+
+
+def test_broken_v0_symbols_do_no_harm():
+    chance = random.Random(7)
+    letters = "NMXYICBETSARQPOFDGKLs_0123456789pyv"
+    broken = ["_RNvM" + "B_" * 500, "_R" + "I" * 5000, "_RNvMC0" + "TB7_B7_E" * 60]
+    for symbol in v0_symbols()[:500]:
+        text = list(symbol)
+        for _ in range(chance.randrange(1, 6)):
+            text[chance.randrange(2, len(text))] = chance.choice(letters)
+        broken.append("".join(text)[:chance.randrange(3, 400)])
+    assert len(impl_names(broken)) == len(broken)
