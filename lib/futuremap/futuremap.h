@@ -243,7 +243,8 @@ struct afm_fixup {
 	uint32_t reserved;
 };
 
-/* `<X as Future>::{vtable}`: what a `dyn Future` fat pointer points to. */
+/* `<X as Future>::{vtable}`: what a `dyn Future` fat pointer points to; and those of traits that
+   are not the standard library's. */
 struct afm_vtable {
 	uint64_t address;	/* of the vtable */
 	uint32_t type;		/* index in `types` of X */

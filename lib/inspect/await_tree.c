@@ -55,8 +55,8 @@ bool af_await_tree_init(struct af_await_tree *tree, void *block, size_t size)
 		.seen_mask = seen_count(nodes) - 1,
 	};
 	tree->nodes = block;
-	tree->items = (struct af_tree_item *)((char *)block + nodes_size(nodes));
-	tree->seen = (struct af_tree_seen *)((char *)tree->items + items_size(nodes));
+	tree->seen = (struct af_tree_seen *)((char *)block + nodes_size(nodes));
+	tree->items = (struct af_tree_item *)(tree->seen + seen_count(nodes));
 	memset(tree->seen, 0, seen_count(nodes) * sizeof(struct af_tree_seen));
 	return true;
 }
