@@ -170,21 +170,23 @@ static void fill_image(struct patcher *p, uint32_t first_function)
 static void publish(struct patcher *p)
 {
 	struct af_text_writer writer;
-	af_text_begin(&writer);
+	af_text_begin(&writer, true);
 	for (uint32_t h = 0; h < p->count; h++) {
 		if (p->polls[h] == AFM_NONE)
 			continue;
 		uint64_t address = site_of(p, h)->address + p->place->load_bias;
 		uint8_t jump[5] = {0xe9};
 		uint64_t cell = (uint64_t)p->table[h].displaced - CELL_HEAD;
-		if (!put_displacement(jump + 1, address + 5, cell))
+		if (!put_displacement(jump + 1, address + 5, cell)) {
 			refuse(p->hooks, AF_REFUSAL_OUT_OF_REACH);
-		else if (!af_text_write(&writer, address, jump, sizeof(jump)))
-			refuse(p->hooks, AF_REFUSAL_WRITE);
-		else
-			p->hooks->hooked++;
+			continue;
+		}
+		af_text_write(&writer, address, jump, sizeof(jump));
+		p->hooks->hooked++;
 	}
-	af_text_end(&writer);
+	uint32_t failed = af_text_end(&writer);
+	p->hooks->hooked -= failed;
+	p->hooks->refused[AF_REFUSAL_WRITE] += failed;
 }
 
 void af_patch_apply(const struct af_futuremap *map, const struct af_object_place *place,

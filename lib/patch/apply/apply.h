@@ -48,11 +48,20 @@ bool af_near_map(uint64_t address, const void *code, uint64_t size);
    not to be had, a page at a time made writable (never together with executable). */
 struct af_text_writer {
 	int memory; /* /proc/self/mem, or -1 */
+	bool text;  /* else read-only data: there is no other way for that */
+	/* What is to be written into one page, in one go: bytes [low, high) of it. */
+	uint64_t page;
+	uint32_t low, high, pending;
+	uint32_t failed; /* writes that could not be done */
+	uint8_t bytes[4096];
 };
-void af_text_begin(struct af_text_writer *writer);
-bool af_text_write(struct af_text_writer *writer, uint64_t address, const void *bytes,
-		   uint64_t size);
-void af_text_end(struct af_text_writer *writer);
+void af_text_begin(struct af_text_writer *writer, bool text);
+/* Takes up `size` bytes, within one page or two. Those of one page are written together when
+   another page is begun. */
+void af_text_write(struct af_text_writer *writer, uint64_t address, const void *bytes,
+		   uint32_t size);
+/* Writes what is left. Returns how many writes in all have failed. */
+uint32_t af_text_end(struct af_text_writer *writer);
 
 struct af_hook;
 /* Fills a hook from its poll; says which stub it takes. */

@@ -4,11 +4,9 @@
  * (record/parked_guard.h). A vtable is found by its first word, the address of a task root
  * of the map, and is one if the others are functions too.
  */
-#include <fcntl.h>
 #include <link.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "patch/apply/apply.h"
 #include "record/parked_guard.h"
@@ -104,15 +102,10 @@ static bool replace(const struct finder *f)
 {
 	struct af_text_writer writer;
 	uint64_t guard = (uint64_t)af_guard_shutdown;
-	bool all = true;
-	af_text_begin(&writer);
-	if (writer.memory < 0)
-		all = false; /* the other way is for text only */
-	for (uint32_t i = 0; i < f->n_found && all; i++)
-		all = pwrite(writer.memory, &guard, sizeof(guard),
-			     (off_t)(f->found[i].address + f->shutdown)) == sizeof(guard);
-	af_text_end(&writer);
-	return all;
+	af_text_begin(&writer, false);
+	for (uint32_t i = 0; i < f->n_found; i++)
+		af_text_write(&writer, f->found[i].address + f->shutdown, &guard, sizeof(guard));
+	return !af_text_end(&writer);
 }
 
 void af_patch_vtables(const struct af_futuremap *map, const struct af_object_place *place)
