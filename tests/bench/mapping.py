@@ -5,12 +5,16 @@ import re
 import shutil
 import signal
 import struct
+import subprocess
 import time
 
+import services
 from common import (
+    BUILD,
     FIXTURES,
     LIBRARY,
     PROGRAM,
+    REPOSITORY,
     Failed,
     environment,
     finish,
@@ -22,11 +26,15 @@ from common import (
     spread,
 )
 
+BARE_WALK = BUILD / "tests" / "tools" / "bare_walk"
+
 MAP_METHOD = """
-`asyncflame map --filter '!*' OBJECT`, which reads everything and prints next to nothing, from the start of the
-process to its end; it never takes a kept map. Object in the page cache. first start = the same program
-(a server) under `asyncflame run` until it listens, with an empty cache; later start = with the map kept.
-gdb, where installed: `gdb -batch -ex 'info functions poll'` on the same file, once.
+`asyncflame map --filter '!*' OBJECT`, which reads everything and prints next to nothing, as a whole process;
+it never takes a kept map. Objects in the page cache. CPU = user and system time, which other work on the
+machine changes less than wall time. bare walk = build/tests/tools/bare_walk on the same file in the same round:
+decodes the abbreviations, passes over every DIE, does nothing else. peak = the most RssAnon seen, so
+without pages of mapped files. gdb, where installed: `gdb -batch -ex 'info functions poll'` on the same file, once.
+services is generated (tests/bench/services.py); what lies in build/bench/real/bin is measured as well.
 """
 
 
@@ -43,59 +51,80 @@ def debug_info(path):
     return 0
 
 
-def fresh(cache):
-    shutil.rmtree(cache, ignore_errors=True)
-    cache.mkdir(mode=0o700)
+def objects():
+    """The fixture with the most debug info, the generated program, and real ones that are there."""
+    fixtures = list(FIXTURES.glob("*/shop"))
+    if not fixtures:
+        raise Failed("there are no fixtures")
+    biggest = max(fixtures, key=debug_info)
+    yield str(biggest.relative_to(FIXTURES)), biggest
+    yield "services", services.build()
+    for path in sorted((REPOSITORY / "build" / "bench" / "real" / "bin").glob("*")):
+        yield path.name, path
+
+
+def anonymous_peak(words, env):
+    """MB of the process's own memory, at most; looked at often."""
+    peak = 0
+    with subprocess.Popen([str(w) for w in words], env=env, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            try:
+                with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+                    for line in status:
+                        if line.startswith("RssAnon:"):
+                            peak = max(peak, int(line.split()[1]))
+            except OSError:
+                pass
+            time.sleep(0.0005)
+    return peak / 1024
 
 
 def map_speed(report, settings, work):
     report.section("Reading debug info", MAP_METHOD)
-    objects = list(FIXTURES.glob("*/shop"))
-    if not objects:
-        raise Failed("there are no fixtures")
-    biggest = max(objects, key=debug_info)
-    size = debug_info(biggest) / 1e6
-    words = [PROGRAM, "map", "--filter", "!*", biggest]
-    cache, raw = work / "map-cache", work / "map.raw"
-    served = [PROGRAM, "run", "-q", "--format", "raw", "-o", raw, biggest]
-    gdb = None
-    if shutil.which("gdb"):
-        progress("gdb")
-        line = ["gdb", "-nx", "-batch", "-ex", "info functions poll", biggest]
-        gdb = run(line, environment(cache), err=os.devnull).wall
-    every = os.sched_getaffinity(0)
+    every = sorted(os.sched_getaffinity(0))
+    env = environment(work / "map-cache")
     rows = []
-    for cores in sorted({1, len(every)}):
-        os.sched_setaffinity(0, sorted(every)[-cores:])
-        try:
-            whole, first, later = [], [], []
-            for count in range(settings.maps):
-                progress(f"map, {cores} core(s): {count + 1} of {settings.maps}")
-                whole.append(run(words, environment(cache)).wall)
-                fresh(cache)
-                first.append(until_listening(served, environment(cache), work))
-                later.append(until_listening(served, environment(cache), work))
-                raw.unlink(missing_ok=True)
-        finally:
-            os.sched_setaffinity(0, every)
+    for name, path in objects():
+        size = debug_info(path) / 1e6
+        words = [PROGRAM, "map", "--filter", "!*", path]
+        bare, one, all_cores = [], [], []
+        run([BARE_WALK, path], env)
+        for count in range(settings.maps):
+            progress(f"map, {name}: {count + 1} of {settings.maps}")
+            os.sched_setaffinity(0, every[-1:])
+            try:
+                bare.append(run([BARE_WALK, path], env))
+                one.append(run(words, env))
+            finally:
+                os.sched_setaffinity(0, every)
+            all_cores.append(run(words, env))
+        gdb = ""
+        if shutil.which("gdb"):
+            progress(f"gdb, {name}")
+            line = ["gdb", "-nx", "-batch", "-ex", "info functions poll", path]
+            wall = run(line, env, err=os.devnull).wall
+            gdb = f"{wall / median(r.wall for r in one):.0f} x ({wall:.1f} s)"
         progress("")
         rows.append(
             [
-                cores,
-                spread([1e3 * w for w in whole], "{:.1f}"),
-                spread([size / w for w in whole], "{:.0f}"),
-                f"{gdb / median(whole):.0f} x" if gdb and cores == 1 else "",
-                spread([1e3 * f for f in first], "{:.1f}"),
-                spread([1e3 * e for e in later], "{:.1f}"),
-                ">= 200 MB/s, gdb >= 40 x" if cores == 1 else "",
+                name,
+                f"{size:.1f}",
+                spread([1e3 * r.wall for r in one], "{:.0f}"),
+                spread([1e3 * r.cpu for r in one], "{:.0f}"),
+                spread([size / r.cpu for r in one], "{:.0f}"),
+                spread([1e3 * r.cpu for r in bare], "{:.0f}"),
+                spread([o.cpu / b.cpu for o, b in zip(one, bare)], "{:.2f}"),
+                spread([1e3 * r.wall for r in all_cores], "{:.0f}"),
+                f"{anonymous_peak(words, env):.0f}",
+                gdb,
             ]
         )
     report.table(
-        ["cores", "map, ms", "MB/s", "gdb takes", "first start, ms", "later start, ms", "aim"], rows
+        ["object", "MB", "1 core: wall, ms", "CPU, ms", "MB/s of CPU", "bare walk CPU, ms",
+         "map / bare", f"{len(every)} cores: wall, ms", "peak, MB", "gdb takes"],
+        rows,
     )
-    where = biggest.relative_to(FIXTURES)
-    gdb_says = f"gdb took {gdb:.2f} s" if gdb else "gdb is not installed"
-    report.line(f"\n{where}: {size:.1f} MB of .debug_info; {gdb_says}. {settings.maps} rounds.")
+    report.line(f"\nAims: >= 200 MB/s, map / bare <= 2.5, peak <= 100 MB, gdb >= 40 x. {settings.maps} rounds.")
 
 
 START_METHOD = """
@@ -182,6 +211,14 @@ def start_up(report, settings, work):
             [program],
             "<= 5",
         )
+    program = services.build()
+    compare(
+        "services, listening",
+        debug_info(program) / 1e6,
+        lambda words, env: until_listening(words, env, work),
+        [program],
+        "<= 5",
+    )
     report.table(
         ["program", "debug info, MB", "way", "plain, ms", "traced, ms", "added, ms", "aim"], rows
     )
