@@ -55,8 +55,8 @@ static bool adopt(struct companion *c, int session_fd)
    signals that are meant for it. */
 static void detach(struct companion *c, int session_fd)
 {
-	static const int ignored[] = {SIGINT,  SIGQUIT, SIGTERM, SIGHUP, SIGPIPE,
-				      SIGTSTP, SIGTTOU, SIGUSR1, SIGUSR2};
+	static const int ignored[] = {SIGINT,  SIGQUIT, SIGTERM, SIGHUP,  SIGPIPE,
+				      SIGTSTP, SIGTTOU, SIGUSR1, SIGUSR2, SIGXFSZ};
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal(ignored[i], SIG_IGN);
 	int null = open("/dev/null", O_RDWR);
@@ -315,7 +315,8 @@ static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
 		    (state == AF_HOST_ENDING && s->wait_at_exit))
 			break;
 		uint64_t now = milliseconds();
-		bool look = now - looked >= 500;
+		/* Threads that are gone leave chunks behind: at once if others want them. */
+		bool look = now - looked >= (atomic_load(&s->host_waiters) ? 5 : 500);
 		if (look) {
 			looked = now;
 			if (state == AF_HOST_RECORDING && host_has_left(c))
@@ -348,11 +349,11 @@ static void finish(struct companion *c, struct af_writer *writer, enum afr_end_r
 {
 	struct af_summary summary = {0};
 	char text[PATH_MAX + 64];
-	struct af_error *error = af_writer_finish(writer, reason);
-	if (error)
-		cli_say("%s; what was recorded is kept in %s", error->message, c->raw);
-	af_error_destroy(error);
-	error = make_trace(c, &summary);
+	int failed = af_writer_finish(writer, reason);
+	if (failed)
+		cli_say("cannot write the recording %s: %s; %llu records are lost", c->raw,
+			strerror(failed), (unsigned long long)writer->lost);
+	struct af_error *error = make_trace(c, &summary);
 	if (error) {
 		cli_say("%s", error->message);
 		cli_say("the recording is kept in %s; make a trace of it with: asyncflame convert %s",
@@ -369,33 +370,38 @@ static void finish(struct companion *c, struct af_writer *writer, enum afr_end_r
 	report(c, "traced", text);
 }
 
+/* If we die in the middle the host goes on from here, and the wrapper converts. */
+static void tell_where(struct companion *c, int fd)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return;
+	snprintf(c->session->raw_path, AF_PATH_MAX, "%s", c->raw);
+	report(c, "recording", c->raw);
+	report(c, "output", c->output);
+}
+
 static void trace_host(struct companion *c)
 {
-	struct af_writer writer;
+	static struct af_writer writer;
 	int fd = open_raw(c);
-	if (fd < 0) {
+	int error = fd < 0 ? errno
+			   : af_writer_begin(&writer, fd, c->session, c->map.header, c->map.size);
+	if (error) {
 		char text[PATH_MAX + 128];
-		snprintf(text, sizeof(text), "cannot write %s: %s", c->raw, strerror(errno));
+		snprintf(text, sizeof(text), "cannot write %s: %s", c->raw, strerror(error));
 		cli_say("%s", text);
 		report(c, "failed", text);
 		return;
 	}
-	struct af_error *error =
-		af_writer_init(&writer, fd, c->session, c->map.header, c->map.size);
-	if (error) {
-		cli_say("%s", error->message);
-		report(c, "failed", error->message);
-		af_error_destroy(error);
+	tell_where(c, fd);
+	enum afr_end_reason reason = record(c, &writer);
+	if (atomic_load(&c->session->host_state) == AF_HOST_NOT_TRACING) {
+		unlink(c->raw); /* the host has said why */
+		report(c, "failed", "the program could not be patched");
 	} else {
-		enum afr_end_reason reason = record(c, &writer);
-		if (atomic_load(&c->session->host_state) == AF_HOST_NOT_TRACING) {
-			unlink(c->raw); /* the host has said why */
-			report(c, "failed", "the program could not be patched");
-		} else {
-			finish(c, &writer, reason);
-		}
+		finish(c, &writer, reason);
 	}
-	af_writer_deinit(&writer);
 }
 
 int cmd_companion(int argc, char **argv)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* asyncflame convert: a raw trace, whole or cut off, to a trace that viewers read. */
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@ static const char help[] =
 	"or that a killed one has left behind. A recording that is cut off gives everything up\n"
 	"to the cut.\n"
 	"\n"
-	"  -o, --output FILE    where the trace goes; RAW without .raw, and .json, without it\n"
+	"  -o, --output FILE    where the trace goes; RAW with .json for .raw without it\n"
 	"      --format chrome  the one format there is\n"
 	"  -q, --quiet          no summary\n"
 	"  -h, --help\n"
@@ -65,13 +66,24 @@ static int parse(struct options *options, int argc, char **argv)
 	}
 }
 
+static bool cut_end(const char *text, size_t *length, const char *end)
+{
+	size_t n = strlen(end);
+	bool found = *length > n && !strncmp(text + *length - n, end, n);
+	*length -= found ? n : 0;
+	return found;
+}
+
+/* out.raw -> out.json; out.json.recording, which was left behind -> out.json */
 static char *default_output(const char *raw)
 {
-	size_t length = strlen(raw);
-	if (length > 4 && !strcmp(raw + length - 4, ".raw"))
-		length -= 4;
+	size_t length = strlen(raw), whole;
+	if (!cut_end(raw, &length, ".raw"))
+		cut_end(raw, &length, ".recording");
+	whole = length;
+	const char *suffix = cut_end(raw, &length, ".json") ? "" : ".json";
 	char *output;
-	return asprintf(&output, "%.*s.json", (int)length, raw) < 0 ? NULL : output;
+	return asprintf(&output, "%.*s%s", (int)whole, raw, suffix) < 0 ? NULL : output;
 }
 
 int cmd_convert(int argc, char **argv)

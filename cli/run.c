@@ -325,11 +325,11 @@ static int start(struct launch *launch, const struct target *target, char **argv
 		return CLI_FAILED;
 	}
 	if (!plain_library(launch)) {
-		sessions_finish(&launch->sessions);
+		sessions_finish(&launch->sessions, launch->options->quiet);
 		return CLI_FAILED;
 	}
 	int status = child_run(target->path, argv, prepare, launch);
-	sessions_finish(&launch->sessions);
+	sessions_finish(&launch->sessions, launch->options->quiet);
 	if (status != CLI_NOT_FOUND && status != CLI_CANNOT_EXECUTE)
 		say_if_nothing(launch, target);
 	return status;

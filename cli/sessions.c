@@ -10,7 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli.h"
 #include "sessions.h"
+#include "trace/trace.h"
+#include "views/chrome.h"
 
 static bool make_in(struct sessions *sessions, const char *parent)
 {
@@ -60,25 +63,69 @@ static bool wait_for(int fd, long pid)
 	return true;
 }
 
-static void read_result(struct sessions *sessions, int fd)
+/* What a session's file says, from its last bytes on. */
+struct result {
+	char text[3 * PATH_MAX];
+	const char *recording, *output; /* NULL: not said */
+	const char *last, *rest;	/* the verdict and what follows it, NULL if there is none */
+};
+
+static void read_result(struct result *result, int fd)
 {
-	char line[PATH_MAX + 64];
-	ssize_t n = pread(fd, line, sizeof(line) - 1, 0);
-	line[n > 0 ? n : 0] = '\0';
-	line[strcspn(line, "\n")] = '\0';
-	const char *rest = strchr(line, ' ');
-	bool failed = !strncmp(line, "failed ", 7);
-	if (!strncmp(line, "traced ", 7))
-		sessions->traced++;
-	else if (rest && (failed || !sessions->reason[0]))
-		snprintf(sessions->reason, sizeof(sessions->reason), "%s", rest + 1);
-	else if (!rest && !sessions->reason[0])
-		snprintf(sessions->reason, sizeof(sessions->reason),
-			 "the companion ended before it was done");
+	ssize_t n = pread(fd, result->text, sizeof(result->text) - 1, 0);
+	result->text[n > 0 ? n : 0] = '\0';
+	char *next = result->text;
+	for (char *line; (line = strsep(&next, "\n")) && *line;) {
+		char *rest = strchr(line, ' ');
+		if (!rest)
+			continue;
+		*rest++ = '\0';
+		if (!strcmp(line, "recording"))
+			result->recording = rest;
+		else if (!strcmp(line, "output"))
+			result->output = rest;
+		else
+			result->last = line, result->rest = rest;
+	}
 }
 
-static void finish_one(struct sessions *sessions, int directory, const char *name)
+static bool convert(const char *raw, const char *output, bool quiet)
 {
+	static struct af_summary summary;
+	struct af_trace *trace = NULL;
+	bool keep = !strcmp(raw, output);
+	struct af_error *error = af_trace_open(&trace, raw);
+	if (!error)
+		error = keep ? af_summary_collect(&summary, trace)
+			     : af_chrome_write(trace, output, &summary);
+	if (!error && !quiet)
+		af_summary_print(&summary, stderr, cli_colour(), output);
+	af_trace_close(trace);
+	if (!error && !keep)
+		unlink(raw);
+	if (error)
+		cli_say("%s; the recording is kept in %s", error->message, raw);
+	af_error_destroy(error);
+	return !error;
+}
+
+/* Nobody has said how it ended. */
+static void rescue(struct sessions *sessions, const struct result *result, bool quiet)
+{
+	if (result->recording && result->output) {
+		if (!quiet)
+			cli_say("there was no companion process to the end; this is what was recorded");
+		if (convert(result->recording, result->output, quiet))
+			sessions->traced++;
+	} else if (!sessions->reason[0]) {
+		snprintf(sessions->reason, sizeof(sessions->reason),
+			 "the companion ended before it was done");
+	}
+}
+
+static void finish_one(struct sessions *sessions, int directory, const char *name, bool quiet)
+{
+	struct result result = {0};
 	char *end;
 	long pid = strtol(name, &end, 10);
 	if (end == name || *end != '-')
@@ -86,19 +133,27 @@ static void finish_one(struct sessions *sessions, int directory, const char *nam
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return;
-	if (wait_for(fd, pid))
-		read_result(sessions, fd);
-	else
-		sessions->living++;
+	bool ended = wait_for(fd, pid);
+	read_result(&result, fd);
 	close(fd);
+	if (ended && !result.last && !is_gone(pid)) /* it records by itself */
+		ended = false;
+	if (!ended)
+		sessions->living++;
+	else if (!result.last)
+		rescue(sessions, &result, quiet);
+	else if (!strcmp(result.last, "traced"))
+		sessions->traced++;
+	else if (!strcmp(result.last, "failed") || !sessions->reason[0])
+		snprintf(sessions->reason, sizeof(sessions->reason), "%s", result.rest);
 }
 
-void sessions_finish(struct sessions *sessions)
+void sessions_finish(struct sessions *sessions, bool quiet)
 {
 	DIR *directory = opendir(sessions->directory);
 	const struct dirent *entry;
 	while (directory && (entry = readdir(directory)))
-		finish_one(sessions, dirfd(directory), entry->d_name);
+		finish_one(sessions, dirfd(directory), entry->d_name, quiet);
 	/* A companion that works on still holds its file open, and needs no name for it. */
 	if (directory)
 		rewinddir(directory);

@@ -27,6 +27,7 @@
 #include "preload/companion.h"
 #include "preload/config.h"
 #include "preload/host.h"
+#include "preload/own.h"
 #include "patch/plan/site.h"
 #include "record/parked.h"
 #include "record/syscall.h"
@@ -34,7 +35,7 @@
 
 static void say(const char *what, const char *why)
 {
-	char line[1024];
+	char line[AF_PATH_MAX + 256];
 	int n = snprintf(line, sizeof(line), "asyncflame: %s: %s\n", what, why);
 	if (n > 0)
 		(void)!write(STDERR_FILENO, line,
@@ -69,6 +70,7 @@ static void hook_everything(struct af_session *s, const struct af_host *host,
 {
 	struct af_filter filter = {config->filter, config->generated_only};
 	af_record_fork = af_session_fork;
+	af_record_drain = af_own_drain;
 	af_record_start(s);
 	if (af_host_threads() > 1) {
 		s->hooks.functions = map->header->polls.count;
@@ -81,6 +83,39 @@ static void hook_everything(struct af_session *s, const struct af_host *host,
 	set_host_state(s, AF_HOST_RECORDING);
 }
 
+/* Where the map in the cache lies, for those who record without a companion. */
+static void note_map_path(struct af_session *s, const struct af_host *host)
+{
+	char name[2 * AFM_BUILD_ID_MAX + 16], link[32];
+	int fd = af_cache_open_dir(false, NULL);
+	if (fd < 0)
+		return;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, s->map_path, AF_PATH_MAX / 2);
+	af_cache_name(name, sizeof(name), host->build_id, host->build_id_size);
+	if (n > 0)
+		snprintf(s->map_path + n, AF_PATH_MAX / 2, "/%s", name);
+	close(fd);
+}
+
+/* No companion: all is well all the same, if the map is there already. */
+static bool go_alone(struct af_session *s, bool have_map, const char *why)
+{
+	if (have_map && af_own_drain(s))
+		return true;
+	say("not tracing", why);
+	return false;
+}
+
+/* The map that the companion makes, if it was not in the cache. */
+static bool wait_for_map(struct af_session *s, struct af_futuremap *map, int answer)
+{
+	if (af_companion_answered(answer))
+		return companions_map(s, map);
+	say("not tracing", "the companion process ended early");
+	return false;
+}
+
 static bool start_session(const struct af_config *config, const struct af_host *host,
 			  struct af_futuremap *map, bool have_map)
 {
@@ -91,20 +126,16 @@ static bool start_session(const struct af_config *config, const struct af_host *
 		say("not tracing", why);
 		return false;
 	}
+	if (have_map)
+		note_map_path(s, host);
 	why = af_companion_start(s, fd, &answer);
 	close(fd);
 	if (why) {
-		say("not tracing", why);
-		af_session_destroy(s);
-		return false;
+		have_map = go_alone(s, have_map, why);
+	} else {
+		have_map = have_map || wait_for_map(s, map, answer);
+		close(answer);
 	}
-	if (!have_map) {
-		if (!af_companion_answered(answer))
-			say("not tracing", "the companion process ended early");
-		else
-			have_map = companions_map(s, map);
-	}
-	close(answer);
 	if (!have_map) {
 		set_host_state(s, AF_HOST_NOT_TRACING);
 		af_session_destroy(s);
@@ -143,22 +174,22 @@ __attribute__((constructor)) static void af_preload_start(void)
 	errno = saved;
 }
 
-/* Whether the companion still works. A dead one that nobody has reaped counts as gone (in a
-   container without an init the host itself may be who should), and so does one that
-   cannot be looked at: rather no waiting than waiting for ever. */
-static bool companion_lives(const struct af_session *s)
+/* The companion is gone, or there never was one. */
+static void finish_alone(struct af_session *s)
 {
-	char path[32], text[256];
-	snprintf(path, sizeof(path), "/proc/%u/stat", atomic_load(&s->companion_pid));
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
-		return false;
-	text[n] = '\0';
-	const char *name_end = strrchr(text, ')');
-	return name_end && name_end[1] && name_end[2] != 'Z' && name_end[2] != 'X';
+	char text[AF_PATH_MAX + 32];
+	const char *raw = af_own_finish(s);
+	if (s->quiet ||
+	    s->run_directory[0]) /* the wrapper converts, and says what there is to say */
+		return;
+	if (raw)
+		snprintf(text, sizeof(text), "asyncflame convert %s", raw);
+	else
+		snprintf(text, sizeof(text), "%llu records or more are lost",
+			 (unsigned long long)atomic_load(&s->dropped));
+	say(raw ? "there was no companion process to the end; to make a trace of the recording"
+		: "there was no companion process to the end",
+	    text);
 }
 
 /* The program is at its end, in order. Without a wrapper nobody else waits for the trace:
@@ -170,11 +201,19 @@ __attribute__((destructor)) static void af_preload_end(void)
 		return;
 	set_host_state(s, AF_HOST_ENDING);
 	wake(&s->full_count);
-	while (s->wait_at_exit && atomic_load(&s->companion_state) != AF_COMPANION_DONE) {
+	for (;;) {
 		struct timespec step = {.tv_nsec = 100000000};
 		uint32_t seen = atomic_load(&s->companion_state);
-		if (seen == AF_COMPANION_DONE || !companion_lives(s))
-			break;
+		if (seen == AF_COMPANION_DONE)
+			return;
+		if (!af_companion_lives(s)) {
+			/* It may have been done just now. */
+			if (atomic_load(&s->companion_state) != AF_COMPANION_DONE)
+				finish_alone(s);
+			return;
+		}
+		if (!s->wait_at_exit)
+			return;
 		af_syscall6(SYS_futex, (long)&s->companion_state, FUTEX_WAIT, seen, (long)&step, 0,
 			    0);
 	}

@@ -11,7 +11,9 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "preload/own.h"
 #include "record/syscall.h"
+#include "record/text.h"
 
 #define LEAST_CHUNKS 16 /* 1 MiB: with less even one thread would wait all the time */
 #define ERROR_EINTR (-4)
@@ -73,63 +75,28 @@ struct af_session *af_session_map(int *fd)
 	return NULL;
 }
 
-/* --- text ---------------------------------------------------------------------------- */
-
-static char *put_text(char *to, const char *text)
-{
-	while (*text)
-		*to++ = *text++;
-	*to = '\0';
-	return to;
-}
-
-static char *put_number(char *to, long number)
-{
-	char digits[20];
-	int n = 0;
-	if (number < 0)
-		*to++ = '-', number = -number;
-	do
-		digits[n++] = (char)('0' + number % 10);
-	while (number /= 10);
-	while (n)
-		*to++ = digits[--n];
-	*to = '\0';
-	return to;
-}
-
-static bool begins_with(const char *text, const char *with)
-{
-	while (*with)
-		if (*text++ != *with++)
-			return false;
-	return true;
-}
-
 /* --- the companion ------------------------------------------------------------------- */
 
-/* The wrapper waits for whoever holds this lock: taken before the program runs on, so that
-   the shortest one is waited for. One process has several sessions if it calls exec. -1
-   without a wrapper. */
-static long lock_report(const struct af_session *s)
+int af_report_create(const struct af_session *s)
 {
 	static char path[AF_PATH_MAX + 32];
+	const char *end = path + sizeof(path);
 	if (!s->run_directory[0])
 		return -1;
 	for (int i = 0; i < 100; i++) {
-		char *end = put_text(path, s->run_directory);
-		end = put_text(end, "/");
-		end = put_number(end, s->host_pid);
-		end = put_text(end, "-");
-		end = put_number(end, i);
-		put_text(end, ".session");
+		char *at = af_put_text(path, end, s->run_directory);
+		at = af_put_text(at, end, "/");
+		at = af_put_number(at, end, s->host_pid);
+		at = af_put_text(at, end, "-");
+		at = af_put_number(at, end, i);
+		af_put_text(at, end, ".session");
 		long fd = af_syscall4(SYS_openat, AT_FDCWD, (long)path,
 				      O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		if (fd == ERROR_EEXIST)
 			continue;
 		if (fd >= 0)
 			call(SYS_flock, fd, LOCK_EX | LOCK_NB, 0);
-		return fd < 0 ? -1 : fd;
+		return fd < 0 ? -1 : (int)fd;
 	}
 	return -1;
 }
@@ -142,7 +109,7 @@ static void forget_preload(void)
 {
 	char **to = environ;
 	for (char **from = environ; from && *from; from++)
-		if (!begins_with(*from, "LD_PRELOAD="))
+		if (!af_begins_with(*from, "LD_PRELOAD="))
 			*to++ = *from;
 	if (to)
 		*to = NULL;
@@ -155,7 +122,7 @@ static void become_companion(const struct af_session *s, const long fds[3])
 	static const char *argv[] = {"asyncflame", "companion", numbers[0],
 				     numbers[1],   numbers[2],	NULL};
 	for (int i = 0; i < 3; i++) {
-		put_number(numbers[i], fds[i]);
+		af_put_number(numbers[i], numbers[i] + sizeof(numbers[i]), fds[i]);
 		if (fds[i] >= 0)
 			call(SYS_fcntl, fds[i], F_SETFD, 0);
 	}
@@ -181,7 +148,7 @@ const char *af_companion_start(struct af_session *session, int fd, int *answer)
 		return "the program asyncflame is not found (set ASYNCFLAME_PROGRAM)";
 	if (call(SYS_pipe2, (long)pipes, O_CLOEXEC, 0) < 0)
 		return "no descriptors left";
-	long fds[3] = {fd, lock_report(session), pipes[1]};
+	long fds[3] = {fd, af_report_create(session), pipes[1]};
 	/* The child in between makes the companion nobody's child, so that the host's wait()
 	   never meets it. */
 	long between = plain_fork();
@@ -209,6 +176,11 @@ const char *af_companion_start(struct af_session *session, int fd, int *answer)
 
 /* --- a forked process ---------------------------------------------------------------- */
 
+static void copy_path(char *to, const char *from)
+{
+	af_put_text(to, to + AF_PATH_MAX, from);
+}
+
 /* What is the same for parent and child. The time base too: their traces can be laid side
    by side. */
 static void copy_description(struct af_session *to, const struct af_session *from)
@@ -224,12 +196,12 @@ static void copy_description(struct af_session *to, const struct af_session *fro
 	to->build_id_size = from->build_id_size;
 	for (unsigned i = 0; i < sizeof(to->build_id); i++)
 		to->build_id[i] = from->build_id[i];
-	put_text(to->executable, from->executable);
-	put_text(to->output, from->output);
-	put_text(to->filter, from->filter);
-	put_text(to->run_directory, from->run_directory);
-	put_text(to->program, from->program);
-	put_text(to->map_path, from->map_path);
+	copy_path(to->executable, from->executable);
+	copy_path(to->output, from->output);
+	copy_path(to->filter, from->filter);
+	copy_path(to->run_directory, from->run_directory);
+	copy_path(to->program, from->program);
+	copy_path(to->map_path, from->map_path);
 	atomic_store(&to->load_bias, atomic_load(&from->load_bias));
 	to->hooks.functions = from->hooks.functions;
 	to->hooks.hooked = from->hooks.hooked;
@@ -258,11 +230,11 @@ struct af_session *af_session_fork(struct af_session *parents)
 		s->host_pid = (uint32_t)call(SYS_getpid, 0, 0, 0);
 		s->parent_pid = parents->host_pid;
 		atomic_store(&s->host_state, AF_HOST_RECORDING);
-		if (af_companion_start(s, fd, &answer)) {
+		if (!af_companion_start(s, fd, &answer))
+			close_fd(answer);
+		else if (!af_own_drain(s)) {
 			call(SYS_munmap, (long)s, (long)s->size, 0);
 			s = NULL;
-		} else {
-			close_fd(answer);
 		}
 		close_fd(fd);
 	}

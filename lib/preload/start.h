@@ -20,6 +20,11 @@ struct af_session *af_session_map(int *fd);
    file if the companion has died; the caller's to close. */
 const char *af_companion_start(struct af_session *session, int fd, int *answer);
 
+/* A new file in the wrapper's run directory, with a lock for which the wrapper waits: so made
+   before the program runs on, that the shortest one is waited for. (One process has several
+   if it calls exec.) -1 without a wrapper. */
+int af_report_create(const struct af_session *session);
+
 /* af_record_fork: the forked process's own session and companion, NULL if it can have
    none. */
 struct af_session *af_session_fork(struct af_session *parents);

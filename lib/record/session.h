@@ -30,10 +30,12 @@
 
 #include "record/rawtrace.h"
 
-#define AF_SESSION_MAGIC UINT64_C(0x32304e4f49534641) /* "AFSION02" */
+#define AF_SESSION_MAGIC UINT64_C(0x33304e4f49534641) /* "AFSION03" */
 #define AF_CHUNK_SIZE (64u << 10)
 #define AF_CHUNKS 512u /* 32 MiB at most, touched only as used: free chunks are a stack */
 #define AF_PATH_MAX 4096
+#define AF_MARK_CHUNK_BITS 16
+#define AF_MARK_CHUNK_MASK 0xffffu
 
 /* A node of await stacks: one case of one step (futuremap.h) below another node. Its number is
    its place in `nodes` + 1; 0 is the task itself. */
@@ -69,6 +71,8 @@ struct af_chunk {
 
 enum af_map_state { AF_MAP_WANTED = 0, AF_MAP_READY, AF_MAP_NOTHING, AF_MAP_FAILED };
 enum af_host_state { AF_HOST_STARTING = 0, AF_HOST_RECORDING, AF_HOST_NOT_TRACING, AF_HOST_ENDING };
+/* The host drains by itself: it has not had to, does, can no more (or has finished). */
+enum af_own_state { AF_OWN_NOT = 0, AF_OWN_DRAINING, AF_OWN_OVER };
 enum af_companion_state { AF_COMPANION_NONE = 0, AF_COMPANION_DRAINING, AF_COMPANION_DONE };
 
 /* clang-format off */
@@ -113,7 +117,7 @@ struct af_session {
 	/* Both: */
 	_Atomic uint64_t free_list;	/* tag << 32 | index + 1 of the first free chunk */
 	_Atomic uint32_t chunks_used;	/* chunks from this one on were never touched */
-	_Atomic uint32_t abandoned;	/* the companion is gone: wait for nothing */
+	uint32_t reserved0;
 	_Atomic uint32_t full_count;	/* futex: chunks left so far */
 	_Atomic uint32_t freed_count;	/* futex: chunks drained so far */
 	_Atomic uint32_t host_waiters;	/* threads waiting for a free chunk */
@@ -124,6 +128,15 @@ struct af_session {
 	uint32_t reserved1;
 	_Atomic uint64_t nodes[AF_NODES];	/* by hash; 0 free, else af_node_key() */
 	_Atomic uint32_t node_order[AF_NODES];	/* numbers, oldest first; 0: not yet told */
+
+	/* Whoever drains (see writer.h); the host where the companion is gone: */
+	char raw_path[AF_PATH_MAX];	/* of the raw trace; "" = not begun */
+	_Atomic uint64_t mark;		/* bytes / 8 that are good in it << 16 | chunk */
+	struct {
+		uint64_t records, unfinished, lost;
+		uint32_t nodes;
+	} written;
+	_Atomic uint32_t drained_by_host; /* enum af_own_state */
 };
 /* clang-format on */
 

@@ -52,6 +52,7 @@ uint64_t af_record_base;
 void (*af_record_decide)(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);
 
 struct af_session *(*af_record_fork)(struct af_session *parents);
+bool (*af_record_drain)(struct af_session *session);
 
 enum { GATE_CLOSED = 0, GATE_OPENING, GATE_OPEN };
 struct af_gate af_gate __attribute__((aligned(4096)));
@@ -137,19 +138,28 @@ static struct af_chunk *take_free_chunk(struct af_session *s)
 	}
 }
 
+/* Whether anybody will read what is written into a chunk. */
+static bool is_drained(struct af_session *s)
+{
+	return atomic_load(&s->companion_state) != AF_COMPANION_DONE &&
+	       atomic_load(&s->drained_by_host) != AF_OWN_OVER;
+}
+
 static struct af_chunk *wait_for_chunk(struct af_session *s)
 {
 	struct timespec step = {.tv_nsec = WAIT_STEP_NS};
 	struct af_chunk *chunk = NULL;
 	atomic_fetch_add(&s->host_waiters, 1);
-	for (int i = 0; i < WAIT_STEPS && !chunk && !atomic_load(&s->abandoned); i++) {
+	/* The companion is to look for threads that are gone. */
+	af_syscall4(SYS_futex, (long)&s->full_count, FUTEX_WAKE, 1, 0);
+	for (int i = 0; i < WAIT_STEPS && !chunk; i++) {
 		uint32_t seen = atomic_load(&s->freed_count);
 		if ((chunk = take_free_chunk(s)))
 			break;
-		uint32_t companion = atomic_load(&s->companion_pid);
-		if (atomic_load(&s->companion_state) == AF_COMPANION_DONE ||
-		    (companion && af_syscall4(SYS_kill, companion, 0, 0, 0) == -3 /* ESRCH */))
-			atomic_store(&s->abandoned, 1);
+		if (af_record_drain(s) && (chunk = take_free_chunk(s)))
+			break;
+		if (!is_drained(s))
+			break;
 		af_syscall6(SYS_futex, (long)&s->freed_count, FUTEX_WAIT, seen, (long)&step, 0, 0);
 	}
 	atomic_fetch_sub(&s->host_waiters, 1);
@@ -186,8 +196,12 @@ static void use_chunk(struct af_session *s, struct af_thread *t, struct af_chunk
 	t->limit = t->cursor + AF_CHUNK_RECORDS * sizeof(struct afr_record);
 }
 
-static void use_sink(struct af_thread *t)
+/* The record that is waiting for a slot is lost now, the others when the sink is full; what a
+   thread that ends before that has lost beside the first is not known. */
+static void use_sink(struct af_session *s, struct af_thread *t)
 {
+	if (s)
+		atomic_fetch_add(&s->dropped, 1);
 	t->sunk_from = t->cursor = (uint64_t)sink;
 	t->limit = t->cursor + sizeof(sink);
 }
@@ -218,17 +232,19 @@ static void move_records(struct af_thread *t, struct af_chunk *stale)
 static void refill(struct af_session *s, struct af_thread *t)
 {
 	if (s && t->sunk_from)
-		atomic_fetch_add(&s->dropped, sizeof(sink) / sizeof(sink[0]));
+		atomic_fetch_add(&s->dropped, sizeof(sink) / sizeof(sink[0]) - 1);
 	t->sunk_from = 0;
 	if (s && t->chunk)
 		leave_chunk(s, t);
-	struct af_chunk *chunk = s ? take_free_chunk(s) : NULL;
-	if (s && !chunk && !atomic_load(&s->abandoned))
+	if (s && atomic_load(&s->drained_by_host) == AF_OWN_DRAINING)
+		af_record_drain(s);
+	struct af_chunk *chunk = s && is_drained(s) ? take_free_chunk(s) : NULL;
+	if (s && !chunk && is_drained(s))
 		chunk = wait_for_chunk(s);
 	if (chunk)
 		use_chunk(s, t, chunk);
 	else
-		use_sink(t);
+		use_sink(s, t);
 }
 
 /* From the stubs, when the slot they took lies behind the thread's limit. */

@@ -43,6 +43,7 @@
 #ifndef __ASSEMBLER__
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "record/session.h"
@@ -93,7 +94,8 @@ struct af_thread {
 struct af_gate {
 	uint64_t shift;		/* AF_GATE_OPEN, or 0: closed */
 	_Atomic uint32_t state; /* thread.c's; futex */
-	char page[4096 - 12];
+	_Atomic uint32_t lock;	/* preload/own.c's; futex */
+	char page[4096 - 16];
 };
 extern struct af_gate af_gate;
 
@@ -117,6 +119,10 @@ void af_record_forked(void);
    register. The parent's session is still mapped; the callee unmaps it. Set before
    af_record_start. */
 extern struct af_session *(*af_record_fork)(struct af_session *parents);
+
+/* Drains, where the companion is gone: then no thread waits for it. False if it works on,
+   or nobody can drain. Called with all signals blocked; as bare as af_record_fork. */
+extern bool (*af_record_drain)(struct af_session *session);
 
 /* Decides at a function's first hit which register holds self (facts: a size of the
    return value between 9 and 16 bytes does not tell): set by the patcher, called by the

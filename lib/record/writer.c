@@ -1,96 +1,155 @@
 /* SPDX-License-Identifier: MIT */
 #include "record/writer.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
+#include <signal.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
-#include <unistd.h>
-#include <x86intrin.h>
+
+#include "record/syscall.h"
+#include "record/text.h"
 
 #define NAMED_CHUNKS 4 /* later ones were taken long after the thread got its name */
 #define WAKE_EVERY 64
 #define PATIENCE 50 /* drains of some 20 ms */
+#define E_INTR 4
+#define E_NOSPC 28
+#define E_FBIG 27
+#define E_SRCH 3
 
-static void write_all(struct af_writer *w, const void *data, size_t size)
+static long call(long number, long a, long b, long c)
 {
-	const char *at = data;
-	while (size && !w->error) {
-		ssize_t n = write(w->fd, at, size);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			w->error =
-				af_error_system(n ? errno : ENOSPC, "cannot write the raw trace");
-		else
-			at += n, size -= (size_t)n;
-	}
+	return af_syscall4(number, a, b, c, 0);
 }
 
-static void write_block(struct af_writer *w, enum afr_block_type type, const void *head,
+/* --- blocks -------------------------------------------------------------------------- */
+
+/* How far the file is good, and which chunk (index + 1) has just been written but is not
+   given back yet. One word, so that who takes over never finds the one without the other. */
+static void set_mark(struct af_writer *w, uint32_t chunk)
+{
+	atomic_store(&w->session->mark, w->good / 8 << AF_MARK_CHUNK_BITS | chunk);
+}
+
+/* Beyond RLIMIT_FSIZE the kernel sends SIGXFSZ too. The host has all signals blocked here: it
+   must not meet this one afterwards. */
+static void take_back_signal(void)
+{
+	uint64_t set = UINT64_C(1) << (SIGXFSZ - 1);
+	struct timespec at_once = {0};
+	af_syscall4(SYS_rt_sigtimedwait, (long)&set, 0, (long)&at_once, sizeof(set));
+}
+
+static void fail(struct af_writer *w, int error)
+{
+	if (error == E_FBIG && w->own)
+		take_back_signal();
+	w->error = w->error ? w->error : error;
+	/* No half block for whoever reads on behind it. */
+	if (w->seekable)
+		call(SYS_ftruncate, w->fd, (long)w->good, 0);
+}
+
+/* All of the parts, or nothing (but in a pipe). */
+static bool write_parts(struct af_writer *w, struct iovec *parts, int n)
+{
+	uint64_t at = w->good;
+	for (int first = 0; first < n;) {
+		/* x86-64: the offset is one register, the high half of it is ignored */
+		long done = w->seekable ? af_syscall6(SYS_pwritev, w->fd, (long)(parts + first),
+						      n - first, (long)at, 0, 0)
+					: call(SYS_writev, w->fd, (long)(parts + first), n - first);
+		if (done == -E_INTR)
+			continue;
+		if (done <= 0) {
+			fail(w, done ? (int)-done : E_NOSPC);
+			return false;
+		}
+		at += (uint64_t)done;
+		while (first < n && (size_t)done >= parts[first].iov_len)
+			done -= (long)parts[first++].iov_len;
+		if (first < n) {
+			parts[first].iov_base = (char *)parts[first].iov_base + done;
+			parts[first].iov_len -= (size_t)done;
+		}
+	}
+	w->good = at;
+	return true;
+}
+
+static bool write_block(struct af_writer *w, enum afr_block_type type, const void *head,
 			size_t head_size, const void *body, size_t body_size)
 {
 	static const char zeroes[8];
-	size_t length = head_size + body_size, padding = -length & 7;
+	size_t length = head_size + body_size;
 	struct afr_block block = {.type = type, .length = length};
 	struct iovec parts[] = {
 		{&block, sizeof(block)},
 		{(void *)(uintptr_t)head, head_size},
 		{(void *)(uintptr_t)body, body_size},
-		{(void *)(uintptr_t)zeroes, padding},
+		{(void *)(uintptr_t)zeroes, -length & 7},
 	};
-	if (w->error)
-		return;
-	size_t whole = sizeof(block) + length + padding;
-	ssize_t n = writev(w->fd, parts, 4);
-	if (n == (ssize_t)whole)
-		return;
-	/* Cut short, by a signal or a disk that fills up: the rest, part by part. */
-	size_t done = n > 0 ? (size_t)n : 0;
-	for (int i = 0; i < 4; i++) {
-		size_t skip = done < parts[i].iov_len ? done : parts[i].iov_len;
-		write_all(w, (char *)parts[i].iov_base + skip, parts[i].iov_len - skip);
-		done -= skip;
-	}
+	return write_parts(w, parts, 4);
+}
+
+/* --- the head ------------------------------------------------------------------------ */
+
+/* What can be read of a file in /proc, at most `most` bytes. */
+static size_t read_file(const char *path, char *to, size_t most)
+{
+	long fd = call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	long n = call(SYS_read, fd, (long)to, (long)most);
+	call(SYS_close, fd, 0, 0);
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* /proc/PID, and what follows. */
+static void proc_path(char path[64], uint32_t pid, const char *rest)
+{
+	const char *end = path + 64;
+	char *at = af_put_text(path, end, "/proc/");
+	at = af_put_number(at, end, pid);
+	af_put_text(at, end, rest);
 }
 
 /* Executable, directory, then the arguments as /proc has them. */
 static void write_process(struct af_writer *w)
 {
-	char text[2 * AF_PATH_MAX + 32768], path[64];
-	size_t n = 0;
-	const char *exe = w->session->executable;
-	n += strnlen(exe, AF_PATH_MAX - 1);
-	memcpy(text, exe, n);
-	text[n++] = '\0';
-	snprintf(path, sizeof(path), "/proc/%u/cwd", w->session->host_pid);
-	ssize_t got = readlink(path, text + n, AF_PATH_MAX - 1);
-	n += got > 0 ? (size_t)got : 0;
-	text[n++] = '\0';
-	snprintf(path, sizeof(path), "/proc/%u/cmdline", w->session->host_pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	got = fd < 0 ? 0 : read(fd, text + n, sizeof(text) - n - 1);
-	if (fd >= 0)
-		close(fd);
-	n += got > 0 ? (size_t)got : 0;
-	if (text[n - 1])
-		text[n++] = '\0';
-	write_block(w, AFR_B_PROCESS, NULL, 0, text, n);
+	char path[64], *text = (char *)w->copy, *at;
+	const size_t most = sizeof(w->copy) - 2 * AF_PATH_MAX;
+	at = af_put_text(text, text + AF_PATH_MAX, w->session->executable) + 1;
+	proc_path(path, w->session->host_pid, "/cwd");
+	long n = call(SYS_readlink, (long)path, (long)at, AF_PATH_MAX - 1);
+	at += n > 0 ? n : 0;
+	*at++ = '\0';
+	proc_path(path, w->session->host_pid, "/cmdline");
+	at += read_file(path, at, most);
+	if (at[-1])
+		*at++ = '\0';
+	write_block(w, AFR_B_PROCESS, NULL, 0, text, (size_t)(at - text));
 }
 
-struct af_error *af_writer_init(struct af_writer *writer, int fd, struct af_session *session,
-				const void *map, size_t map_size)
+static void attach(struct af_writer *w, int fd, struct af_session *session)
 {
-	*writer = (struct af_writer){.fd = fd, .session = session};
-	writer->patience = calloc(session->n_chunks, sizeof(*writer->patience));
-	if (!writer->patience)
-		return af_error_create("out of memory");
+	struct stat st;
+	w->session = session;
+	w->fd = fd;
+	w->seekable = call(SYS_fstat, fd, (long)&st, 0) == 0 && S_ISREG(st.st_mode);
+	w->error = 0;
+	w->good = w->records = w->unfinished = w->lost = w->nodes = 0;
+	for (uint32_t i = 0; i < AF_CHUNKS; i++)
+		w->patience[i] = 0;
+}
+
+int af_writer_begin(struct af_writer *w, int fd, struct af_session *session, const void *map,
+		    size_t map_size)
+{
+	attach(w, fd, session);
 	struct afr_header header = {
 		.magic = AFR_MAGIC,
 		.version = AFR_VERSION,
@@ -103,28 +162,40 @@ struct af_error *af_writer_init(struct af_writer *writer, int fd, struct af_sess
 		.parent_pid = session->parent_pid,
 	};
 	struct afr_object object = {.load_bias = atomic_load(&session->load_bias)};
-	write_all(writer, &header, sizeof(header));
-	write_process(writer);
-	write_block(writer, AFR_B_OBJECT, &object, sizeof(object), map, map_size);
-	struct af_error *error = writer->error;
-	writer->error = NULL;
-	return error;
+	struct iovec part = {&header, sizeof(header)};
+	if (write_parts(w, &part, 1)) {
+		write_process(w);
+		write_block(w, AFR_B_OBJECT, &object, sizeof(object), map, map_size);
+	}
+	if (!w->error)
+		set_mark(w, 0);
+	return w->error;
 }
 
-void af_writer_deinit(struct af_writer *writer)
+int af_writer_resume(struct af_writer *w, int fd, struct af_session *session)
 {
-	if (writer->fd >= 0)
-		close(writer->fd);
-	free(writer->patience);
-	af_error_destroy(writer->error);
-	*writer = (struct af_writer){.fd = -1};
+	uint64_t mark = atomic_load(&session->mark);
+	attach(w, fd, session);
+	w->good = (mark >> AF_MARK_CHUNK_BITS) * 8;
+	w->records = session->written.records;
+	w->unfinished = session->written.unfinished;
+	w->lost = session->written.lost;
+	w->nodes = session->written.nodes;
+	if (!w->seekable || !w->good)
+		return E_NOSPC;
+	long failed = call(SYS_ftruncate, fd, (long)w->good, 0);
+	uint32_t chunk = (uint32_t)mark & AF_MARK_CHUNK_MASK;
+	if (chunk && chunk <= session->n_chunks)
+		/* It is in the file, and whoever wrote it had no time to say so. */
+		atomic_store(&af_session_chunk(session, chunk - 1)->state, AF_CHUNK_FREE);
+	return (int)-failed;
 }
 
 /* --- chunks -------------------------------------------------------------------------- */
 
 static bool thread_is_gone(uint32_t pid, uint32_t tid)
 {
-	return syscall(SYS_tgkill, pid, tid, 0) < 0 && errno == ESRCH;
+	return call(SYS_tgkill, pid, tid, 0) == -E_SRCH;
 }
 
 static bool is_committed(const struct afr_record *record, uint64_t taken)
@@ -150,21 +221,20 @@ static uint32_t committed(const struct afr_record *records, uint64_t taken, uint
 /* A thread's name now, if it is still there: runtimes name threads after starting them. */
 static void read_thread_name(uint32_t pid, uint32_t tid, char name[16])
 {
-	char path[64], text[17] = "";
-	snprintf(path, sizeof(path), "/proc/%u/task/%u/comm", pid, tid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	char path[64], rest[32], text[17];
+	char *at = af_put_text(rest, rest + sizeof(rest), "/task/");
+	at = af_put_number(at, rest + sizeof(rest), tid);
+	af_put_text(at, rest + sizeof(rest), "/comm");
+	proc_path(path, pid, rest);
+	size_t n = read_file(path, text, 16);
+	if (n < 2 || text[n - 1] != '\n')
 		return;
-	ssize_t n = read(fd, text, 16);
-	if (n > 1 && text[n - 1] == '\n') {
-		text[n - 1] = '\0';
-		memset(name, 0, 16);
-		memcpy(name, text, strnlen(text, 15));
-	}
-	close(fd);
+	text[n - 1] = '\0';
+	for (unsigned i = 0; i < 16; i++)
+		name[i] = i < n ? text[i] : '\0';
 }
 
-static void write_chunk(struct af_writer *w, const struct af_chunk *chunk,
+static bool write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 			const struct afr_record *records, uint32_t count)
 {
 	struct afr_chunk head = {
@@ -173,21 +243,26 @@ static void write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 		.count = count,
 		.thread = chunk->thread,
 	};
-	memcpy(head.name, chunk->name, sizeof(head.name));
-	if (chunk->sequence < NAMED_CHUNKS)
-		read_thread_name(w->session->host_pid, chunk->tid, head.name);
+	for (unsigned i = 0; i < sizeof(head.name); i++)
+		head.name[i] = chunk->name[i];
+	if (!w->own && head.sequence < NAMED_CHUNKS)
+		read_thread_name(w->session->host_pid, head.tid, head.name);
 	head.name[15] = '\0';
-	if (w->error) {
-		w->lost_to_disk += count;
-		return;
+	if (w->error ||
+	    !write_block(w, AFR_B_CHUNK, &head, sizeof(head), records, count * sizeof(*records))) {
+		w->lost += count;
+		return false;
 	}
-	write_block(w, AFR_B_CHUNK, &head, sizeof(head), records, count * sizeof(*records));
 	w->records += count;
+	return true;
 }
 
-static void give_back(struct af_session *s, struct af_chunk *chunk, uint32_t index)
+static void give_back(struct af_writer *w, struct af_chunk *chunk, uint32_t index)
 {
-	atomic_store_explicit(&chunk->state, AF_CHUNK_FREE, memory_order_relaxed);
+	struct af_session *s = w->session;
+	atomic_store(&chunk->state, AF_CHUNK_FREE);
+	/* Before a thread can take it again: from then on the mark would mean its new records. */
+	set_mark(w, 0);
 	uint64_t head = atomic_load(&s->free_list), next;
 	do {
 		atomic_store_explicit(&chunk->next, (uint32_t)head, memory_order_relaxed);
@@ -202,16 +277,28 @@ static void give_back(struct af_session *s, struct af_chunk *chunk, uint32_t ind
 static void wake_waiters(struct af_session *s)
 {
 	if (atomic_load(&s->host_waiters))
-		syscall(SYS_futex, &s->freed_count, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+		af_syscall4(SYS_futex, (long)&s->freed_count, FUTEX_WAKE, INT_MAX, 0);
 }
 
 /* A copy in which slots that were never written are zero, not what was there before. */
 static const struct afr_record *without_stale(struct af_writer *w, const struct afr_record *records,
 					      uint32_t count, uint64_t taken)
 {
-	for (uint32_t i = 0; i < count; i++)
-		w->copy[i] = is_committed(&records[i], taken) ? records[i] : (struct afr_record){0};
+	for (uint32_t i = 0; i < count; i++) {
+		bool good = is_committed(&records[i], taken);
+		w->copy[i].word0 = good ? records[i].word0 : 0;
+		w->copy[i].word1 = good ? records[i].word1 : 0;
+	}
 	return w->copy;
+}
+
+/* A slot of a chunk that was left can still be written: by the code that a signal handler
+   interrupted while it filled the chunk. */
+static bool be_patient(struct af_writer *w, uint32_t index)
+{
+	if (w->own)
+		return true;
+	return w->patience[index]++ < PATIENCE;
 }
 
 static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
@@ -223,25 +310,27 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 	if (state == AF_CHUNK_FREE)
 		return false;
 	bool gone = what == AF_DRAIN_ALL;
-	if (!gone && state == AF_CHUNK_ACTIVE) {
-		if (what != AF_DRAIN_GONE || !thread_is_gone(s->host_pid, chunk->tid))
-			return false;
+	if (!gone && what == AF_DRAIN_GONE && thread_is_gone(s->host_pid, chunk->tid))
 		gone = true;
-	}
+	if (!gone && state == AF_CHUNK_ACTIVE)
+		return false;
 	const struct afr_record *records = af_chunk_records(chunk);
-	uint32_t holes, count = committed(records, chunk->taken, &holes);
-	/* A slot of a chunk that was left can still be written: by the code that a signal
-	   handler interrupted while it filled the chunk. */
-	if ((holes || count < AF_CHUNK_RECORDS) && !gone && w->patience[index]++ < PATIENCE)
+	uint64_t taken = chunk->taken;
+	uint32_t holes, count = committed(records, taken, &holes);
+	if ((holes || count < AF_CHUNK_RECORDS) && !gone && be_patient(w, index))
 		return false;
 	w->patience[index] = 0;
 	if (count) {
 		if (holes)
-			records = without_stale(w, records, count, chunk->taken);
-		write_chunk(w, chunk, records, count);
+			records = without_stale(w, records, count, taken);
+		if (write_chunk(w, chunk, records, count))
+			set_mark(w, index + 1);
 		w->unfinished += holes;
+		s->written.records = w->records;
+		s->written.unfinished = w->unfinished;
+		s->written.lost = w->lost;
 	}
-	give_back(s, chunk, index);
+	give_back(w, chunk, index);
 	return true;
 }
 
@@ -249,10 +338,11 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 static void write_nodes(struct af_writer *w)
 {
 	struct af_session *s = w->session;
-	struct afr_node nodes[256];
+	struct afr_node *nodes = (struct afr_node *)w->copy;
+	const uint32_t most = sizeof(w->copy) / sizeof(*nodes);
 	for (;;) {
 		uint32_t n = 0;
-		while (n < 256 && w->nodes < AF_NODES) {
+		while (n < most && w->nodes < AF_NODES) {
 			/* Acquire: pairs with the release in parked.c; the key is there. */
 			uint32_t number = atomic_load_explicit(&s->node_order[w->nodes],
 							       memory_order_acquire);
@@ -268,48 +358,50 @@ static void write_nodes(struct af_writer *w)
 		}
 		if (!n)
 			return;
-		write_block(w, AFR_B_NODES, NULL, 0, nodes, n * sizeof(*nodes));
+		if (!w->error && write_block(w, AFR_B_NODES, NULL, 0, nodes, n * sizeof(*nodes)))
+			set_mark(w, 0);
+		s->written.nodes = w->nodes;
 	}
 }
 
 bool af_writer_drain(struct af_writer *writer, enum af_drain what)
 {
-	uint32_t drained = 0;
-	uint32_t used = atomic_load(&writer->session->chunks_used);
-	for (uint32_t i = 0; i < used && i < writer->session->n_chunks; i++) {
+	struct af_session *s = writer->session;
+	uint32_t drained = 0, used = atomic_load(&s->chunks_used);
+	for (uint32_t i = 0; i < used && i < s->n_chunks && i < AF_CHUNKS; i++) {
 		if (!drain_chunk(writer, i, what))
 			continue;
 		/* Not for each: a thread that is woken for one chunk sleeps again at once. */
 		if (++drained % WAKE_EVERY == 0)
-			wake_waiters(writer->session);
+			wake_waiters(s);
 	}
-	wake_waiters(writer->session);
+	wake_waiters(s);
 	write_nodes(writer);
 	return drained;
 }
 
-struct af_error *af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
+/* --- the end ------------------------------------------------------------------------- */
+
+int af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
 {
 	struct af_session *s = w->session;
-	struct timespec t;
-	uint64_t before = __rdtsc();
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	uint64_t after = __rdtsc();
+	struct timespec t = {0};
+	uint64_t before = __builtin_ia32_rdtsc();
+	call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
+	uint64_t after = __builtin_ia32_rdtsc();
 	struct afr_clock clock = {
 		.ticks = before + (after - before) / 2 - s->base_tsc,
-		.monotonic = (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec,
+		.monotonic = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec,
 	};
-	struct afr_hooks hooks = s->hooks;
 	struct afr_end end = {
 		.reason = reason,
 		.records = w->records,
-		.dropped = atomic_load(&s->dropped) + w->lost_to_disk,
+		.dropped = atomic_load(&s->dropped) + w->lost,
 		.unfinished = w->unfinished,
 	};
-	write_block(w, AFR_B_CLOCK, &clock, sizeof(clock), NULL, 0);
-	write_block(w, AFR_B_HOOKS, &hooks, sizeof(hooks), NULL, 0);
-	write_block(w, AFR_B_END, &end, sizeof(end), NULL, 0);
-	struct af_error *error = w->error;
-	w->error = NULL;
-	return error;
+	if (write_block(w, AFR_B_CLOCK, &clock, sizeof(clock), NULL, 0) &&
+	    write_block(w, AFR_B_HOOKS, &s->hooks, sizeof(s->hooks), NULL, 0) &&
+	    write_block(w, AFR_B_END, &end, sizeof(end), NULL, 0))
+		set_mark(w, 0);
+	return w->error;
 }

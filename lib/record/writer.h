@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Drains the session's chunks into a raw trace file: in the companion, never in the host.
- * One thread. What the host can write is copied once, then checked.
+ * Drains the session's chunks into a raw trace file: in the companion, or where there is
+ * none in the host itself (preload/own.c). So: no libc, no vector register, no errno, no
+ * allocation. One caller at a time. In the companion what the host can write is copied
+ * once, then checked.
+ *
+ * Whoever drains says in session->mark how far the file is good. If it dies in the middle
+ * another one goes on from there: nothing is lost, nothing is written twice.
  */
 #ifndef AF_RECORD_WRITER_H
 #define AF_RECORD_WRITER_H
@@ -9,36 +14,41 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/error.h"
 #include "record/session.h"
 
 struct af_writer {
-	int fd; /* the raw trace */
 	struct af_session *session;
+	int fd;	       /* the raw trace; -1 none */
+	bool own;      /* in the host: threads' names are as they were, patience is endless */
+	bool seekable; /* a file, not a pipe or a device */
+	int error;     /* errno of the first failure to write, 0 if there was none */
+	uint64_t good; /* bytes of whole blocks */
 	uint64_t records;
 	uint64_t unfinished;			  /* slots taken but never written */
-	uint64_t lost_to_disk;			  /* records that could not be written */
-	struct af_error *error;			  /* the first failure to write; NULL if none */
-	struct afr_record copy[AF_CHUNK_RECORDS]; /* of a chunk with slots never written */
-	uint32_t nodes;	    /* of session->node_order, so many have been written */
-	uint32_t *patience; /* per chunk: drains for which a slot has not been written */
+	uint64_t lost;				  /* records that could not be written */
+	uint32_t nodes;				  /* of session->node_order, written so far */
+	uint32_t patience[AF_CHUNKS];		  /* drains a slot has not been written for */
+	struct afr_record copy[AF_CHUNK_RECORDS]; /* scratch */
 };
 
-/* Writes the header and what is known at the start: process and map. Takes fd over. */
-struct af_error *af_writer_init(struct af_writer *writer, int fd, struct af_session *session,
-				const void *map, size_t map_size) af_must_check;
-void af_writer_deinit(struct af_writer *writer);
+/* Takes over fd, an empty file, and writes the header and what is known at the start:
+   process and map. Returns 0 or errno. */
+int af_writer_begin(struct af_writer *writer, int fd, struct af_session *session, const void *map,
+		    size_t map_size);
+/* Takes over fd, a file that another writer of this session has left in the middle. Returns
+   0 or errno. */
+int af_writer_resume(struct af_writer *writer, int fd, struct af_session *session);
 
 enum af_drain {
 	AF_DRAIN_FULL, /* only chunks that threads have left */
 	AF_DRAIN_GONE, /* and those whose threads are no more */
 	AF_DRAIN_ALL,  /* the host is gone, or at its end: everything committed */
 };
-/* True if anything was drained. */
+/* True if anything was drained. What cannot be written is counted, its chunk given back. */
 bool af_writer_drain(struct af_writer *writer, enum af_drain what);
 
-/* Calibration, hooks, end. The file is complete after this. */
-struct af_error *af_writer_finish(struct af_writer *writer,
-				  enum afr_end_reason reason) af_must_check;
+/* Calibration, hooks, end: also after a failure, if there is room again. The file is complete
+   after this. Returns writer->error. */
+int af_writer_finish(struct af_writer *writer, enum afr_end_reason reason);
 
 #endif
