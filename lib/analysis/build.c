@@ -8,6 +8,7 @@
  *	drivers		functions that poll one in their own frame
  *	awaits		where the user wrote them
  *	vtables		of `dyn Future` and of traits that are not the standard library's
+ *	wakers		that are an Arc of what may be a task
  *	executors	types whose layout is wanted
  *	types		the fields of all types so far, and of what these hold
  *	completion	states, await points, places; polls by address
@@ -85,6 +86,7 @@ static void second_pass(struct af_builder *b)
 	af_drivers_collect(b);
 	af_awaits_collect(b);
 	af_vtables_collect(b);
+	af_wakers_collect(b);
 	af_executors_intern(b);
 	af_types_detail(b);
 	af_polls_complete(b);
@@ -92,6 +94,7 @@ static void second_pass(struct af_builder *b)
 		return;
 	af_futures_complete(b);
 	af_reach_mark(b);
+	af_wakers_complete(b);
 	af_executors_complete(b);
 	af_steps_make(b);
 	af_sites_plan(b);

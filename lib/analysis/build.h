@@ -59,6 +59,7 @@ struct af_builder {
 	VECTOR(struct af_implementor) implementors; /* of the traits of `vtables` */
 	VECTOR(struct afm_driver) drivers;
 	VECTOR(struct afm_place) places;
+	VECTOR(struct afm_waker) wakers;
 	VECTOR(struct afm_layout) layouts;
 
 	VECTOR(struct af_await) awaits; /* awaits.c */
@@ -143,6 +144,12 @@ void af_executors_complete(struct af_builder *b);
 void af_vtables_collect(struct af_builder *b);
 /* String in `scratch`: the path at the beginning of `trait`. */
 uint32_t af_trait_name(struct af_builder *b, const char *trait);
+
+/* wakers.c */
+/* Wakers that are an Arc; before af_types_detail. */
+void af_wakers_collect(struct af_builder *b);
+/* Keeps those that lead to a future; after af_reach_mark. */
+void af_wakers_complete(struct af_builder *b);
 
 /* reach.c */
 /* After af_futures_complete: AFM_TF_REACHES_FUTURE. */

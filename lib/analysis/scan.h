@@ -25,6 +25,7 @@ enum af_found_flags {
 	AF_FOUND_BLOCK_ON = 32, /* block_on..., or a closure in one: drivers.c */
 	AF_FOUND_UNNAMED = 64,	/* its name stands at its origin */
 	AF_FOUND_ASYNC = 128,	/* `{async_...}`: surely a coroutine's body */
+	AF_FOUND_WAKE = 256,	/* wake<...>, wake_by_ref<...> and futures' like: wakers.c */
 };
 
 enum af_found_type {

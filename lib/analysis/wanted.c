@@ -69,6 +69,11 @@ static uint32_t function_class(const char *name)
 		return is_name(name, "poll") ? AF_FOUND_POLL : 0;
 	if (name[0] == 'r')
 		return is_name(name, "run") ? AF_FOUND_RUN : 0;
+	if (name[0] == 'w')
+		return strncmp(name, "wake<", 5) && strncmp(name, "wake_by_ref", 11) &&
+				       strncmp(name, "wake_arc_raw", 12)
+			       ? 0
+			       : AF_FOUND_WAKE;
 	if (name[0] == 'b')
 		return strncmp(name, "block_on", 8) ? 0 : AF_FOUND_BLOCK_ON;
 	return 0;
@@ -108,6 +113,7 @@ uint32_t af_name_class(const char *name)
 	case 'p':
 	case 'r':
 	case 'b':
+	case 'w':
 		return function_class(name);
 	case '<':
 		return is_vtable(name) ? AF_NAME_VTABLE : 0;

@@ -212,6 +212,12 @@ static bool rest_ok(const struct checker *c)
 		if (e->driver >= h->drivers.count || e->start >= e->end ||
 		    (e->base > AFM_B_REGISTER_MAX && e->base != AFM_B_CFA))
 			return false;
+	last = 0;
+	FOR_EACH (c, wakers, struct afm_waker) {
+		if (e->address < last || e->type >= h->types.count)
+			return false;
+		last = e->address;
+	}
 	FOR_EACH (c, layouts, struct afm_layout) {
 		if (!string_ok(c, e->name) ||
 		    strcmp(last_name, af_futuremap_string(&c->map, e->name)) > 0)

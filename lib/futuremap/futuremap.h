@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 4
+#define AFM_VERSION 5
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -251,6 +251,14 @@ struct afm_vtable {
 	uint32_t step;		/* index in `steps` of X, or AFM_NONE */
 };
 
+/* `wake` of a waker that is an Arc<W> (std's Wake, futures' ArcWake): entry of a RawWakerVTable.
+   Only of W from which a future can be reached: tasks of executors that nobody has heard of. */
+struct afm_waker {
+	uint64_t address;	/* of the function, in no other W's vtable */
+	uint32_t type;		/* index in `types` of W */
+	uint32_t reserved;
+};
+
 /*
  * A driver: a function that polls a future but is no poll itself, and so holds that future, or
  * a pointer to it, in its own frame. block_on of every runtime; not task roots (see afm_root).
@@ -329,6 +337,7 @@ struct afm_header {
 	struct afm_table vtables;	/* sorted by address */
 	struct afm_table drivers;	/* sorted by address */
 	struct afm_table places;	/* of drivers, one driver's after another's */
+	struct afm_table wakers;	/* sorted by address */
 	struct afm_table layouts;
 };
 /* clang-format on */
@@ -350,6 +359,7 @@ _Static_assert(sizeof(struct afm_fixup) == 16, "afm_fixup");
 _Static_assert(sizeof(struct afm_vtable) == 16, "afm_vtable");
 _Static_assert(sizeof(struct afm_driver) == 40, "afm_driver");
 _Static_assert(sizeof(struct afm_place) == 40, "afm_place");
+_Static_assert(sizeof(struct afm_waker) == 16, "afm_waker");
 _Static_assert(sizeof(struct afm_layout) == 16, "afm_layout");
 
 /* A map in memory. `base` is the header; the accessors below need nothing else. */
@@ -407,6 +417,7 @@ AF_TABLE_ACCESSOR(step_ways, struct afm_step_way)
 AF_TABLE_ACCESSOR(vtables, struct afm_vtable)
 AF_TABLE_ACCESSOR(drivers, struct afm_driver)
 AF_TABLE_ACCESSOR(places, struct afm_place)
+AF_TABLE_ACCESSOR(wakers, struct afm_waker)
 AF_TABLE_ACCESSOR(layouts, struct afm_layout)
 #undef AF_TABLE_ACCESSOR
 

@@ -336,6 +336,14 @@ void af_map_print_json(const struct af_futuremap *map, const struct af_filter *f
 		put_type(map, vtable->type, out);
 		fputc('}', out);
 	}
+	fputs("\n  ],\n  \"wakers\": [", out);
+	for (uint32_t i = 0; i < h->wakers.count; i++) {
+		const struct afm_waker *waker = af_futuremap_wakers(map, i);
+		fprintf(out, "%s    {\"address\": \"0x%" PRIx64 "\", \"type\": ", i ? ",\n" : "\n",
+			waker->address);
+		put_type(map, waker->type, out);
+		fputc('}', out);
+	}
 	fputs("\n  ],\n  \"drivers\": [", out);
 	comma = "\n";
 	for (uint32_t i = 0; i < h->drivers.count; i++) {

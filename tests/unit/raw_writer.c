@@ -165,7 +165,7 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 	h.future_polls = table(map, identity, n, sizeof(*identity));
 	h.roots = table(map, roots, n_roots, sizeof(*roots));
 	h.fields = h.sites = h.fixups = h.code = h.steps = h.step_cases = h.step_ways = h.vtables =
-		h.drivers = h.places = h.layouts = table(map, NULL, 0, 1);
+		h.drivers = h.places = h.wakers = h.layouts = table(map, NULL, 0, 1);
 	h.file_size = map->size;
 	memcpy(map->data, &h, sizeof(h));
 	h.checksum =

@@ -36,6 +36,7 @@ struct small_map {
 	struct afm_step_case step_case;
 	struct afm_step_way way;
 	struct afm_vtable vtable;
+	struct afm_waker waker;
 	struct afm_driver driver;
 	struct afm_place places[2];
 	struct afm_layout layouts[2];
@@ -80,6 +81,7 @@ static void make(struct small_map *m)
 	TABLE(vtables, vtable, 1);
 	TABLE(drivers, driver, 1);
 	TABLE(places, places, 2);
+	TABLE(wakers, waker, 1);
 	TABLE(layouts, layouts, 2);
 	m->type = (struct afm_type){.name = 1,
 				    .kind = AFM_T_STRUCT,
