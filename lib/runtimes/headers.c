@@ -136,20 +136,6 @@ static void found_root(void *arg, uint64_t address, uint32_t root)
 		s->headers->failed = true;
 }
 
-/* Vtables lie in data that is constant once it is relocated: not writable, not code. Where
-   the linker left it writable, they lie there. */
-static void scan_module(struct search *s, const struct af_module *module)
-{
-	for (size_t i = 0; i < s->process->mappings.count; i++) {
-		const struct af_mapping *m = &s->process->mappings.items[i];
-		if (m->start < module->start || m->start >= module->end || !m->readable ||
-		    m->executable)
-			continue;
-		uint64_t end = m->end < module->end ? m->end : module->end;
-		af_scan_range(s->process, m->start, end, s->roots, found_root, s);
-	}
-}
-
 static void find_in_module(struct search *s, const struct af_module *module)
 {
 	const struct af_image *image = &s->process->images.items[module->image];
@@ -170,7 +156,7 @@ static void find_in_module(struct search *s, const struct af_module *module)
 		}
 		af_words_sort(&roots);
 		if (s->step != AFM_NONE)
-			scan_module(s, module);
+			af_scan_constants(s->process, module, s->roots, found_root, s);
 		s->headers->failed |= roots.failed;
 		af_words_deinit(&roots);
 	}

@@ -93,6 +93,19 @@ void af_scan_range(struct af_process *p, uint64_t start, uint64_t end, const str
 	free(buffer);
 }
 
+void af_scan_constants(struct af_process *p, const struct af_module *module,
+		       const struct af_words *words, af_scan_found found, void *arg)
+{
+	for (size_t i = 0; i < p->mappings.count; i++) {
+		const struct af_mapping *m = &p->mappings.items[i];
+		if (m->start < module->start || m->start >= module->end || !m->readable ||
+		    m->executable)
+			continue;
+		af_scan_range(p, m->start, m->end < module->end ? m->end : module->end, words,
+			      found, arg);
+	}
+}
+
 bool af_scan_is_writable(const struct af_mapping *m)
 {
 	if (!m->readable || !m->writable || m->shared)

@@ -32,6 +32,10 @@ typedef void (*af_scan_found)(void *arg, uint64_t address, uint32_t number);
    ascending address. What cannot be read is passed over. */
 void af_scan_range(struct af_process *process, uint64_t start, uint64_t end,
 		   const struct af_words *words, af_scan_found found, void *arg);
+/* The same for the data of a module, where its vtables lie: constant once it is relocated, or
+   writable where the linker left it so. */
+void af_scan_constants(struct af_process *process, const struct af_module *module,
+		       const struct af_words *words, af_scan_found found, void *arg);
 /* The same for all private memory that the process can write to. */
 void af_scan_writable(struct af_process *process, const struct af_words *words, af_scan_found found,
 		      void *arg);

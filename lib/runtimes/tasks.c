@@ -154,50 +154,6 @@ static void add_all_driven(struct af_task_list *t)
 	free(block);
 }
 
-static int compare_tasks(const void *a, const void *b)
-{
-	const struct af_found_task *x = a, *y = b;
-	if (x->executor != y->executor)
-		return x->executor < y->executor ? -1 : 1;
-	if (x->task.has_id && y->task.has_id && x->task.id != y->task.id)
-		return x->task.id < y->task.id ? -1 : 1;
-	return x->task.header < y->task.header ? -1 : x->task.header > y->task.header;
-}
-
-struct af_error *af_task_list_find(struct af_task_list *t, struct af_process *process)
-{
-	memset(t, 0, sizeof(*t));
-	t->process = process;
-	struct af_error *error = af_snapshot_init(&t->snapshot, process);
-	if (error)
-		return error;
-	t->target = af_process_target(process, &t->snapshot.memory);
-	af_headers_find_vtables(&t->headers, process);
-	af_headers_find(&t->headers, process);
-	error = af_threads_look(&t->threads, process, &t->snapshot);
-	if (error)
-		return error;
-	for (size_t i = 0; i < t->headers.items.count; i++)
-		try_header(t, &t->headers.items.items[i]);
-	vector_deinit(&t->headers.items);
-	add_all_driven(t);
-	vector_sort(&t->items, compare_tasks);
-	for (uint32_t i = 0; i < t->items.count; i++) {
-		t->counts[t->items.items[i].task.state]++;
-		af_map_set(&t->by_address, t->items.items[i].task.header, i);
-	}
-	return t->headers.failed || t->by_address.failed ? af_error_create("out of memory") : NULL;
-}
-
-void af_task_list_deinit(struct af_task_list *t)
-{
-	af_headers_deinit(&t->headers);
-	af_snapshot_deinit(&t->snapshot);
-	vector_deinit(&t->items);
-	af_threads_deinit(&t->threads);
-	af_map_deinit(&t->by_address);
-}
-
 /* A coroutine that is awaited has been polled and is not done: its parent would not stand
    there. If it seems so, the two were read at different times. */
 static bool contradicts(const struct af_await_tree *tree)
@@ -214,6 +170,30 @@ static bool contradicts(const struct af_await_tree *tree)
 	return false;
 }
 
+/* Reads what a waker leads to, and finds its future: the only one that it holds. */
+static bool read_woken(struct af_task_list *t, struct af_found_task *found,
+		       struct af_await_tree *tree)
+{
+	const struct af_woken *woken = &t->wakers.items.items[found->woken];
+	uint64_t counts[2];
+	/* A task that is freed meanwhile changes its counts at least. */
+	(void)af_memory_read(t->target.memory, woken->address - sizeof(counts), counts,
+			     sizeof(counts));
+	af_await_tree_read(tree, &t->target, woken->image, woken->type, woken->address);
+	if (tree->n_nodes < 2 || tree->nodes[0].n_children != 1) {
+		found->task.state = AF_TASK_INVALID;
+		return false;
+	}
+	const struct af_node *future = &tree->nodes[1];
+	found->task.image = future->image;
+	found->task.future = future->address;
+	found->task.future_type = future->type;
+	found->task.state = future->status == AF_NODE_NOT_STARTED ? AF_TASK_SCHEDULED
+			    : future->status == AF_NODE_DONE	  ? AF_TASK_DONE
+								  : AF_TASK_IDLE;
+	return true;
+}
+
 /* One try to read; true if it can be shown, should all that was read hold. */
 static bool try_read(struct af_task_list *t, struct af_found_task *found,
 		     struct af_await_tree *tree)
@@ -222,6 +202,8 @@ static bool try_read(struct af_task_list *t, struct af_found_task *found,
 	tree->n_nodes = 0;
 	if (found->found_by == AF_BY_STACK)
 		af_await_tree_read(tree, &t->target, task->image, task->future_type, task->future);
+	else if (found->found_by == AF_BY_WAKER)
+		return read_woken(t, found, tree) && (t->snapshot.still || !contradicts(tree));
 	else if (!af_task_read_tree(&t->target, task->image, task->root, task->header, task, tree))
 		return false;
 	if (task->state != AF_TASK_IDLE && task->state != AF_TASK_SCHEDULED)
@@ -386,4 +368,115 @@ struct af_error *af_task_list_visit(struct af_task_list *t, struct af_await_tree
 	af_text_deinit(&b->text);
 	free(b);
 	return failed ? af_error_create("out of memory") : NULL;
+}
+
+/* What wakers lead to, without what other tasks await (FuturesUnordered makes such wakers for
+   its futures) */
+
+static void note_nodes(void *arg, const struct af_task_view *view)
+{
+	struct af_map *seen = arg;
+	for (uint32_t i = 0; i < view->n_nodes; i++)
+		af_map_set(seen, view->nodes[i].address, 1);
+}
+
+static bool is_unordered(const struct af_task_list *t, const struct af_woken *woken)
+{
+	const struct af_futuremap *map = &t->target.images[woken->image].map;
+	const char *name = af_futuremap_string(map, af_futuremap_types(map, woken->type)->name);
+	return strstr(name, "futures_unordered::task::Task<") != NULL;
+}
+
+static void add_woken(struct af_task_list *t, struct af_await_tree *tree, struct af_map *seen,
+		      uint32_t i)
+{
+	const struct af_woken *woken = &t->wakers.items.items[i];
+	struct af_found_task found = {
+		.task = {.header = woken->address, .image = woken->image, .root = AFM_NONE},
+		.found_by = AF_BY_WAKER,
+		.executor = AFM_X_OTHER,
+		.woken = i,
+	};
+	af_snapshot_begin(&t->snapshot);
+	if (is_unordered(t, woken) || !read_woken(t, &found, tree) ||
+	    af_map_get(seen, found.task.future) != UINT32_MAX)
+		return;
+	struct af_found_task *kept = vector_push(&t->items);
+	if (kept)
+		*kept = found;
+	else
+		t->headers.failed = true;
+}
+
+static struct af_error *add_all_woken(struct af_task_list *t)
+{
+	struct af_await_tree tree;
+	struct af_map seen = {0};
+	const struct af_task_visitor visitor = {.arg = &seen, .visit = note_nodes};
+	struct af_error *error = NULL;
+
+	af_wakers_find(&t->wakers, t->process, t->target.memory);
+	t->headers.failed |= t->wakers.failed;
+	if (!t->wakers.items.count)
+		return NULL;
+	size_t size = af_await_tree_size(SMALL_TREE);
+	void *block = malloc(size);
+	if (!block || !af_await_tree_init(&tree, block, size))
+		error = af_error_create("out of memory");
+	else
+		error = af_task_list_visit(t, &tree, &visitor);
+	for (uint32_t i = 0; i < t->wakers.items.count && !error; i++)
+		add_woken(t, &tree, &seen, i);
+	t->headers.failed |= seen.failed;
+	af_map_deinit(&seen);
+	free(block);
+	return error;
+}
+
+static int compare_tasks(const void *a, const void *b)
+{
+	const struct af_found_task *x = a, *y = b;
+	if (x->executor != y->executor)
+		return x->executor < y->executor ? -1 : 1;
+	if (x->task.has_id && y->task.has_id && x->task.id != y->task.id)
+		return x->task.id < y->task.id ? -1 : 1;
+	return x->task.header < y->task.header ? -1 : x->task.header > y->task.header;
+}
+
+struct af_error *af_task_list_find(struct af_task_list *t, struct af_process *process)
+{
+	memset(t, 0, sizeof(*t));
+	t->process = process;
+	struct af_error *error = af_snapshot_init(&t->snapshot, process);
+	if (error)
+		return error;
+	t->target = af_process_target(process, &t->snapshot.memory);
+	af_headers_find_vtables(&t->headers, process);
+	af_headers_find(&t->headers, process);
+	error = af_threads_look(&t->threads, process, &t->snapshot);
+	if (error)
+		return error;
+	for (size_t i = 0; i < t->headers.items.count; i++)
+		try_header(t, &t->headers.items.items[i]);
+	vector_deinit(&t->headers.items);
+	add_all_driven(t);
+	error = add_all_woken(t);
+	if (error)
+		return error;
+	vector_sort(&t->items, compare_tasks);
+	for (uint32_t i = 0; i < t->items.count; i++) {
+		t->counts[t->items.items[i].task.state]++;
+		af_map_set(&t->by_address, t->items.items[i].task.header, i);
+	}
+	return t->headers.failed || t->by_address.failed ? af_error_create("out of memory") : NULL;
+}
+
+void af_task_list_deinit(struct af_task_list *t)
+{
+	af_headers_deinit(&t->headers);
+	af_snapshot_deinit(&t->snapshot);
+	vector_deinit(&t->items);
+	af_threads_deinit(&t->threads);
+	af_wakers_deinit(&t->wakers);
+	af_map_deinit(&t->by_address);
 }

@@ -14,10 +14,12 @@
 #include "runtimes/headers.h"
 #include "runtimes/snapshot.h"
 #include "runtimes/threads.h"
+#include "runtimes/wakers.h"
 
 enum af_found_by {
 	AF_BY_HEADER = 1, /* a header in the heap: tokio, async-task */
 	AF_BY_STACK,	  /* a future that a thread drives in its own frame: block_on */
+	AF_BY_WAKER,	  /* what an Arc that is a waker points to: any executor */
 };
 
 struct af_found_task {
@@ -30,6 +32,7 @@ struct af_found_task {
 	pid_t thread;	 /* that polls or drives it; 0: none, or not known */
 	uint32_t vtable; /* by a header: in headers.vtables */
 	uint32_t driven; /* by a stack: in threads.driven */
+	uint32_t woken;	 /* by a waker: in wakers */
 	uint64_t owner;	 /* tokio: the id of the runtime's list of tasks */
 };
 
@@ -39,6 +42,7 @@ struct af_task_list {
 	struct af_target target; /* memory of the snapshot */
 	struct af_headers headers;
 	struct af_threads threads;
+	struct af_wakers wakers;
 	VECTOR(struct af_found_task) items;	/* by executor, id, address */
 	struct af_map by_address;		/* header -> index in `items` */
 	uint32_t counts[AF_TASK_CANCELLED + 1]; /* by enum af_task_state, when they were found */
