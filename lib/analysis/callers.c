@@ -101,7 +101,7 @@ static void scan_sections(struct finder *f)
 
 /* What polls inside a task is found by the task: no need to look for it in debug info. Symbols
    of both manglings have a path's parts with their lengths. */
-static void see_symbol(void *arg, const char *name, uint64_t address)
+static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t size)
 {
 	struct finder *f = arg;
 

@@ -57,8 +57,10 @@ bool af_object_text(const struct af_object *object, uint64_t address, uint64_t *
    its section), from the symbol table and the unwind table. */
 void af_object_next_functions(const struct af_object *object, const uint64_t *addresses, size_t n,
 			      uint64_t *next);
-/* Calls `each` for every function symbol with an address. */
+/* Calls `each` for every function symbol with an address; its size is 0 where unknown. */
 void af_object_symbols(const struct af_object *object,
-		       void (*each)(void *arg, const char *name, uint64_t address), void *arg);
+		       void (*each)(void *arg, const char *name, uint64_t address,
+				    uint64_t size),
+		       void *arg);
 
 #endif

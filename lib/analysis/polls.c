@@ -365,7 +365,7 @@ static void join_polls(struct af_builder *b)
 
 /* A symbol of another name at a poll's address: LLVM or the linker folded functions, and
    the one that is gone left no debug info. */
-static void see_symbol(void *arg, const char *name, uint64_t address)
+static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t size)
 {
 	struct af_builder *b = arg;
 	size_t low = 0, high = b->polls.count;

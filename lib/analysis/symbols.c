@@ -8,7 +8,8 @@
 #include "analysis/elffile.h"
 
 static void symbols_of(const struct af_elf *file,
-		       void (*each)(void *arg, const char *name, uint64_t address), void *arg)
+		       void (*each)(void *arg, const char *name, uint64_t address, uint64_t size),
+		       void *arg)
 {
 	Elf_Scn *scn = NULL;
 
@@ -29,13 +30,15 @@ static void symbols_of(const struct af_elf *file,
 			if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || !symbol.st_value ||
 			    symbol.st_shndx == SHN_UNDEF || symbol.st_name >= names.size)
 				continue;
-			each(arg, (const char *)names.data + symbol.st_name, symbol.st_value);
+			each(arg, (const char *)names.data + symbol.st_name, symbol.st_value,
+			     symbol.st_size);
 		}
 	}
 }
 
 void af_object_symbols(const struct af_object *object,
-		       void (*each)(void *arg, const char *name, uint64_t address), void *arg)
+		       void (*each)(void *arg, const char *name, uint64_t address, uint64_t size),
+		       void *arg)
 {
 	if (object->elf_class != ELFCLASS64)
 		return;
@@ -94,7 +97,7 @@ static void see_function(struct next_search *search, uint64_t address)
 	}
 }
 
-static void see_symbol(void *arg, const char *name, uint64_t address)
+static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t size)
 {
 	see_function(arg, address);
 }

@@ -171,19 +171,31 @@ static bool steps_ok(const struct checker *c)
 	return true;
 }
 
+static bool fixup_ok(const struct afm_site *site, const struct afm_fixup *fixup)
+{
+	unsigned size = fixup->kind == AFM_FIXUP_ADDRESS ? 8 : 4;
+	return fixup->kind <= AFM_FIXUP_ADDRESS && fixup->at + size <= site->code_length &&
+	       fixup->next <= site->code_length;
+}
+
+static bool site_ok(const struct afm_site *site)
+{
+	unsigned hole = site->patch == AFM_PATCH_SHORT ? AFM_PATCH_NEAR : 0;
+	return (site->patch == AFM_PATCH_NEAR || site->patch == AFM_PATCH_SHORT) &&
+	       site->displaced >= site->patch && site->displaced + hole <= AFM_SITE_ORIGINAL_MAX;
+}
+
 static bool sites_ok(const struct checker *c)
 {
 	const struct afm_header *h = c->h;
 	const struct afm_fixup *fixups = af_futuremap_table(&c->map, &h->fixups);
 	FOR_EACH (c, sites, struct afm_site) {
 		if (e->poll >= h->polls.count || e->code_length > AFM_SITE_CODE_MAX ||
-		    !range_ok(e->code, e->code_length, h->code.count) || e->displaced < 5 ||
-		    e->displaced > AFM_SITE_DISPLACED_MAX ||
+		    !range_ok(e->code, e->code_length, h->code.count) || !site_ok(e) ||
 		    !range_ok(e->first_fixup, e->n_fixups, h->fixups.count))
 			return false;
 		for (uint32_t i = 0; i < e->n_fixups; i++)
-			if (fixups[e->first_fixup + i].at + 4u > e->code_length ||
-			    fixups[e->first_fixup + i].next > e->code_length)
+			if (!fixup_ok(e, &fixups[e->first_fixup + i]))
 				return false;
 	}
 	return true;

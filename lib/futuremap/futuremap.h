@@ -221,27 +221,35 @@ struct afm_step_way {
    executable memory within 2 GiB of the object and its fixups applied there; it ends
    with a jump back behind the displaced bytes unless the last displaced instruction
    never falls through. See patch/plan/site.h for how it is made. */
-#define AFM_SITE_DISPLACED_MAX 24
+#define AFM_SITE_ORIGINAL_MAX 20
 #define AFM_SITE_CODE_MAX 96
 struct afm_site {
 	uint64_t address;	/* of the first byte that is replaced (behind an endbr64) */
 	uint32_t poll;		/* index in `polls` */
 	uint32_t code;		/* byte offset in `code` */
 	uint16_t code_length;
-	uint8_t displaced;	/* number of original bytes the code replaces, >= 5 */
+	uint8_t displaced;	/* number of original bytes the code replaces, >= patch */
 	uint8_t n_fixups;
 	uint32_t first_fixup;	/* in `fixups` */
-	uint8_t original[AFM_SITE_DISPLACED_MAX]; /* what the text must hold, else not patched */
+	uint8_t patch;		/* AFM_PATCH_*: number of bytes that are written at `address` */
+	int8_t hole;		/* AFM_PATCH_SHORT: from behind the short jump to the hole */
+	uint8_t reserved[2];
+	/* What the text must hold, else it is not patched: `displaced` bytes; then for
+	   AFM_PATCH_SHORT the AFM_PATCH_NEAR bytes of the hole. */
+	uint8_t original[AFM_SITE_ORIGINAL_MAX];
 };
+#define AFM_PATCH_NEAR 5	/* jmp rel32 to the cell */
+#define AFM_PATCH_SHORT 2	/* jmp rel8 to a hole between functions, there jmp rel32 */
 
-/* At code + at lies a 32-bit field that must become target - (end of its instruction),
-   where that end is code + at + next. `target` is a link-time address. */
+/* At code + at lies a field that must become, by `kind`: */
 struct afm_fixup {
-	uint64_t target;
+	uint64_t target;	/* link-time address */
 	uint16_t at;
-	uint16_t next;
-	uint32_t reserved;
+	uint16_t next;		/* displacement: its instruction ends at code + at + next */
+	uint32_t kind;		/* AFM_FIXUP_* */
 };
+#define AFM_FIXUP_DISPLACEMENT 0 /* 32 bits: target - end of the instruction */
+#define AFM_FIXUP_ADDRESS 1	 /* 64 bits: target's run-time address */
 
 /* `<X as Future>::{vtable}`: what a `dyn Future` fat pointer points to; and those of traits that
    are not the standard library's. */

@@ -202,8 +202,9 @@ static void put_site(const struct af_futuremap *map, const struct afm_poll *poll
 		return;
 	}
 	const struct afm_site *site = af_futuremap_sites(map, poll->site);
-	fprintf(out, ", \"site\": {\"address\": \"0x%" PRIx64 "\", \"displaced\": %u}",
-		site->address, site->displaced);
+	fprintf(out,
+		", \"site\": {\"address\": \"0x%" PRIx64 "\", \"displaced\": %u, \"patch\": %u}",
+		site->address, site->displaced, site->patch);
 	fputs(", \"refusal\": null", out);
 }
 

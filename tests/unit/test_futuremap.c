@@ -94,7 +94,7 @@ static void make(struct small_map *m)
 	m->future = (struct afm_future){.name = 1, .n_polls = 1};
 	m->poll = (struct afm_poll){.address = 0x1000, .name = 1, .n_futures = 1, .root = AFM_NONE};
 	m->site = (struct afm_site){
-		.address = 0x1000, .code_length = 16, .displaced = 5, .n_fixups = 1};
+		.address = 0x1000, .code_length = 16, .displaced = 5, .patch = 5, .n_fixups = 1};
 	m->fixup = (struct afm_fixup){.at = 12, .next = 16};
 	m->vtable = (struct afm_vtable){.address = 0x2000, .step = AFM_NONE};
 	m->step = (struct afm_step){.n_cases = 1};
@@ -217,6 +217,17 @@ static void refuses_wild_indices(void **state)
 	m.fixup.at = 13;
 	seal(&m);
 	assert_non_null(af_futuremap_check(&m, sizeof(m)));
+	m.fixup.at = 9, m.fixup.kind = AFM_FIXUP_ADDRESS;
+	seal(&m);
+	assert_non_null(af_futuremap_check(&m, sizeof(m)));
+	/* A patch of 5 bytes displaces as many; one of 2 keeps what its hole must hold. */
+	static const uint8_t sizes[][2] = {{5, 4}, {2, 1}, {2, 16}, {5, 21}, {3, 5}, {0, 5}};
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		make(&m);
+		m.site.patch = sizes[i][0], m.site.displaced = sizes[i][1];
+		seal(&m);
+		assert_non_null(af_futuremap_check(&m, sizeof(m)));
+	}
 }
 
 static void make_cache_dir(char path[64], mode_t mode)

@@ -10,7 +10,8 @@
  *              jmp [rip + stub]           ff 25 disp32
  *              displaced prologue, then jmp back
  *
- * Each function's entry becomes `jmp cell`. The cells hold no call, so no return address
+ * Each function's entry becomes `jmp cell`, or where it has no room for that, a short jump to
+ * padding near it, which becomes `jmp cell`. The cells hold no call, so no return address
  * lies there, and what unwinds through the function needs to know only the stubs.
  */
 #include <stdbool.h>
@@ -102,6 +103,26 @@ static uint64_t put_stubs(struct patcher *p, af_stub *const stubs[STUBS])
 	return CELLS_AT;
 }
 
+/* Makes the relocated code in `code` right for its place, `address`. */
+static bool fix_up(const struct patcher *p, const struct afm_site *site, uint8_t *code,
+		   uint64_t address)
+{
+	for (uint32_t i = 0; i < site->n_fixups; i++) {
+		const struct afm_fixup *fixup = af_futuremap_fixups(p->map, site->first_fixup + i);
+		uint64_t target = fixup->target + p->place->load_bias;
+		if (fixup->kind == AFM_FIXUP_ADDRESS) {
+			if (fixup->at + sizeof(target) > site->code_length)
+				return false;
+			memcpy(code + fixup->at, &target, sizeof(target));
+		} else if (fixup->at + 4u > site->code_length ||
+			   !put_displacement(code + fixup->at, address + fixup->at + fixup->next,
+					     target)) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* Writes the cell of hook `h` at block + at; false if something is out of reach. */
 static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned stub,
 		     const struct afm_site *site, uint64_t at)
@@ -114,24 +135,37 @@ static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned stub,
 	put_displacement(cell + 12, address + 16, p->block + stub * sizeof(void *));
 	uint8_t *code = cell + CELL_HEAD;
 	memcpy(code, af_futuremap_code(p->map, site->code), site->code_length);
-	for (uint32_t i = 0; i < site->n_fixups; i++) {
-		const struct afm_fixup *fixup = af_futuremap_fixups(p->map, site->first_fixup + i);
-		uint64_t end = address + CELL_HEAD + fixup->at + fixup->next;
-		if (fixup->at + 4u > site->code_length ||
-		    !put_displacement(code + fixup->at, end, fixup->target + p->place->load_bias))
-			return false;
-	}
+	if (!fix_up(p, site, code, address + CELL_HEAD))
+		return false;
 	hook->displaced = (void *)(address + CELL_HEAD);
 	return true;
+}
+
+static bool text_is(const struct patcher *p, uint64_t address, const uint8_t *bytes, unsigned n)
+{
+	return address >= p->place->start && address + n <= p->place->end &&
+	       !memcmp((void *)address, bytes, n);
+}
+
+/* Where the jump to the cell is written: at the entry, or in the hole of a short jump. */
+static uint64_t jump_place(const struct patcher *p, const struct afm_site *site)
+{
+	uint64_t address = site->address + p->place->load_bias;
+	return site->patch == AFM_PATCH_SHORT
+		       ? address + AFM_PATCH_SHORT + (uint64_t)(int64_t)site->hole
+		       : address;
 }
 
 static bool text_is_expected(const struct patcher *p, const struct afm_site *site)
 {
 	uint64_t address = site->address + p->place->load_bias;
-	if (site->displaced < 5 || site->displaced > AFM_SITE_DISPLACED_MAX ||
-	    address < p->place->start || address + site->displaced > p->place->end)
+	if (site->displaced < site->patch || site->displaced > AFM_SITE_ORIGINAL_MAX)
 		return false;
-	return !memcmp((void *)address, site->original, site->displaced);
+	if (site->patch == AFM_PATCH_SHORT &&
+	    (site->displaced + AFM_PATCH_NEAR > AFM_SITE_ORIGINAL_MAX ||
+	     !text_is(p, jump_place(p, site), site->original + site->displaced, AFM_PATCH_NEAR)))
+		return false;
+	return text_is(p, address, site->original, site->displaced);
 }
 
 static const struct afm_site *site_of(const struct patcher *p, uint32_t h)
@@ -167,21 +201,54 @@ static void fill_image(struct patcher *p, uint32_t first_function)
 	}
 }
 
+/* The jump of hook `h` to its cell, which is written at *from; false if out of reach. */
+static bool make_jump(const struct patcher *p, uint32_t h, uint64_t *from,
+		      uint8_t jump[AFM_PATCH_NEAR])
+{
+	*from = jump_place(p, site_of(p, h));
+	jump[0] = 0xe9;
+	return put_displacement(jump + 1, *from + AFM_PATCH_NEAR,
+				(uint64_t)p->table[h].displaced - CELL_HEAD);
+}
+
+/* The holes come first, and all of them or none: a short jump must never lead to padding. */
+static bool fill_holes(struct patcher *p)
+{
+	struct af_text_writer writer;
+	uint8_t jump[AFM_PATCH_NEAR];
+	uint64_t from;
+
+	af_text_begin(&writer, true);
+	for (uint32_t h = 0; h < p->count; h++)
+		if (p->polls[h] != AFM_NONE && site_of(p, h)->patch == AFM_PATCH_SHORT &&
+		    make_jump(p, h, &from, jump))
+			af_text_write(&writer, from, jump, sizeof(jump));
+	return !af_text_end(&writer);
+}
+
 static void publish(struct patcher *p)
 {
 	struct af_text_writer writer;
+	bool holes = fill_holes(p);
+
 	af_text_begin(&writer, true);
 	for (uint32_t h = 0; h < p->count; h++) {
 		if (p->polls[h] == AFM_NONE)
 			continue;
-		uint64_t address = site_of(p, h)->address + p->place->load_bias;
-		uint8_t jump[5] = {0xe9};
-		uint64_t cell = (uint64_t)p->table[h].displaced - CELL_HEAD;
-		if (!put_displacement(jump + 1, address + 5, cell)) {
+		const struct afm_site *site = site_of(p, h);
+		uint8_t jump[AFM_PATCH_NEAR], short_jump[] = {0xeb, (uint8_t)site->hole};
+		bool brief = site->patch == AFM_PATCH_SHORT;
+		uint64_t from;
+		if (!make_jump(p, h, &from, jump)) {
 			refuse(p->hooks, AF_REFUSAL_OUT_OF_REACH);
 			continue;
 		}
-		af_text_write(&writer, address, jump, sizeof(jump));
+		if (brief && !holes) {
+			refuse(p->hooks, AF_REFUSAL_WRITE);
+			continue;
+		}
+		af_text_write(&writer, site->address + p->place->load_bias,
+			      brief ? short_jump : jump, brief ? sizeof(short_jump) : sizeof(jump));
 		p->hooks->hooked++;
 	}
 	uint32_t failed = af_text_end(&writer);

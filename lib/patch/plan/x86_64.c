@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x86-64: which instructions a 5-byte jump at a function's entry displaces, and how they
- * run elsewhere.
+ * x86-64: which instructions a jump at a function's entry displaces, and how they run
+ * elsewhere.
  *
  * capstone says where instructions end and what they are; the relocated code is ours.
  * Position dependent instructions are re-emitted:
@@ -9,15 +9,15 @@
  *   jmp rel8/rel32      jmp rel32 (nothing falls through: no jump back)
  *   jcc rel8/rel32      jcc rel32
  *   op [rip + disp32]   the same bytes, displacement fixed up
- *   call target         lea r11, [behind the call, in the function]; push r11; jmp target
+ *   call target         push [rip + ...]; jmp target; the address behind the call
  *
  * The last keeps return addresses where unwinding tables know them: a call in displaced
  * code would push one that lies in ours (a landing pad could not be found). It is only
- * possible for the last displaced instruction, as the return lands behind the patch; r11
- * is free at every call by the ABI (System V psABI x86-64, 3.2.3).
+ * possible for the last displaced instruction, as the return lands behind the patch.
+ * No register and no flag changes that the original leaves alone: tests/emulate runs both.
  *
- * Every branch of the body back into the patch, or to the entry itself (a tail call to
- * itself would nest one wrapper per round), refuses the site.
+ * Every branch of the function back into the patch, or to the entry itself (a tail call to
+ * itself would nest one wrapper per round), refuses the site: branches.c.
  */
 #include <capstone/capstone.h>
 #include <elf.h>
@@ -25,13 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "patch/plan/site.h"
-
-#define JUMP_LENGTH 5
+#include "patch/plan/branches.h"
 
 struct af_planner {
-	csh detailed; /* operands and encodings: for what is displaced */
-	csh plain;    /* lengths and branch targets: for whole bodies, four times as fast */
+	csh capstone;
 	cs_insn *insn;
 };
 
@@ -42,10 +39,9 @@ struct af_planner *af_planner_create(uint32_t elf_machine)
 	struct af_planner *planner = calloc(1, sizeof(*planner));
 	if (!planner)
 		return NULL;
-	if (cs_open(CS_ARCH_X86, CS_MODE_64, &planner->detailed) != CS_ERR_OK ||
-	    cs_open(CS_ARCH_X86, CS_MODE_64, &planner->plain) != CS_ERR_OK ||
-	    cs_option(planner->detailed, CS_OPT_DETAIL, CS_OPT_ON) != CS_ERR_OK ||
-	    !(planner->insn = cs_malloc(planner->detailed))) {
+	if (cs_open(CS_ARCH_X86, CS_MODE_64, &planner->capstone) != CS_ERR_OK ||
+	    cs_option(planner->capstone, CS_OPT_DETAIL, CS_OPT_ON) != CS_ERR_OK ||
+	    !(planner->insn = cs_malloc(planner->capstone))) {
 		af_planner_destroy(planner);
 		return NULL;
 	}
@@ -58,10 +54,8 @@ void af_planner_destroy(struct af_planner *planner)
 		return;
 	if (planner->insn)
 		cs_free(planner->insn, 1);
-	if (planner->plain)
-		cs_close(&planner->plain);
-	if (planner->detailed)
-		cs_close(&planner->detailed);
+	if (planner->capstone)
+		cs_close(&planner->capstone);
 	free(planner);
 }
 
@@ -90,11 +84,20 @@ static void emit_jump(struct af_site_plan *plan, uint64_t target)
 	emit_fixup(plan, target, 4);
 }
 
-static void emit_push_return_address(struct af_site_plan *plan, uint64_t address)
+/* push [rip + disp32]: the word behind the jump of `jump` bytes that comes next. */
+static void emit_push_behind(struct af_site_plan *plan, unsigned jump)
 {
-	emit(plan, (uint8_t[]){0x4c, 0x8d, 0x1d}, 3); /* lea r11, [rip + ...] */
-	emit_fixup(plan, address, 4);
-	emit(plan, (uint8_t[]){0x41, 0x53}, 2); /* push r11 */
+	emit(plan, (uint8_t[]){0xff, 0x35, jump, 0, 0, 0}, 6);
+}
+
+static void emit_address(struct af_site_plan *plan, uint64_t address)
+{
+	plan->fixups[plan->n_fixups++] = (struct afm_fixup){
+		.target = address,
+		.at = plan->code_length,
+		.kind = AFM_FIXUP_ADDRESS,
+	};
+	emit(plan, (uint8_t[8]){0}, 8);
 }
 
 /* Copies an instruction, with a fixup where it has a rip-relative operand. */
@@ -102,45 +105,118 @@ static enum af_refusal emit_moved(struct af_site_plan *plan, const cs_insn *insn
 				  const uint8_t *bytes)
 {
 	const cs_x86 *x86 = &insn->detail->x86;
+	unsigned modrm = x86->encoding.modrm_offset, at = x86->encoding.disp_offset;
 	const cs_x86_op *memory = NULL;
+
 	for (unsigned i = 0; i < x86->op_count; i++)
-		if (x86->operands[i].type == X86_OP_MEM && x86->operands[i].mem.base == X86_REG_RIP)
+		if (x86->operands[i].type == X86_OP_MEM &&
+		    (x86->operands[i].mem.base == X86_REG_RIP ||
+		     x86->operands[i].mem.base == X86_REG_EIP))
 			memory = &x86->operands[i];
-	/* ModRM with mod 00 and rm 101: lea and friends, whatever capstone calls them. */
 	if (!memory) {
+		/* What looks rip-relative must be known to be. */
+		if (modrm && modrm < insn->size && (bytes[modrm] & 0xc7) == 0x05)
+			return AF_REFUSAL_UNDECODABLE;
 		emit(plan, bytes, insn->size);
 		return AF_REFUSAL_NONE;
 	}
-	unsigned at = x86->encoding.disp_offset;
-	if (!at || x86->encoding.disp_size != 4 || at + 4u > insn->size)
+	if (memory->mem.base != X86_REG_RIP || memory->mem.index != X86_REG_INVALID)
+		return AF_REFUSAL_INSTRUCTION;
+	int32_t displacement;
+	if (!modrm || at != modrm + 1 || at + 4u > insn->size || (bytes[modrm] & 0xc7) != 0x05)
+		return AF_REFUSAL_UNDECODABLE;
+	memcpy(&displacement, bytes + at, sizeof(displacement));
+	if (displacement != memory->mem.disp)
 		return AF_REFUSAL_UNDECODABLE;
 	emit(plan, bytes, at);
-	emit_fixup(plan, insn->address + insn->size + (uint64_t)memory->mem.disp, insn->size - at);
+	emit_fixup(plan, insn->address + insn->size + (uint64_t)(int64_t)displacement,
+		   insn->size - at);
 	emit(plan, bytes + at + 4, insn->size - at - 4);
 	return AF_REFUSAL_NONE;
+}
+
+/* Length of the prefixes that change nothing about a near branch: bnd, notrack and branch
+   hints, REX; an operand size where REX.W overrules it (as in calls of __tls_get_addr). What
+   66 alone does, processors do not agree on. `insn->size` where there is another. */
+static unsigned branch_prefixes(const cs_insn *insn, const uint8_t *bytes)
+{
+	unsigned at = 0;
+	bool small = false;
+
+	while (at < insn->size &&
+	       (bytes[at] == 0xf2 || bytes[at] == 0x3e || bytes[at] == 0x2e || bytes[at] == 0x66))
+		small |= bytes[at++] == 0x66;
+	bool wide = false;
+	if (at < insn->size && (bytes[at] & 0xf0) == 0x40)
+		wide = bytes[at++] & 8;
+	return small && !wide ? insn->size : at;
 }
 
 /* `call [mem]` or `call reg` as push and jmp: FF /2 becomes FF /4. */
 static enum af_refusal emit_indirect_call(struct af_site_plan *plan, const cs_insn *insn,
 					  const uint8_t *bytes)
 {
-	const cs_x86 *x86 = &insn->detail->x86;
-	const cs_x86_op *op = &x86->operands[0];
-	if (op->type == X86_OP_REG ? op->reg == X86_REG_R11
-				   : op->mem.base == X86_REG_RSP || op->mem.base == X86_REG_R11 ||
-					     op->mem.index == X86_REG_R11)
+	const cs_x86_op *op = &insn->detail->x86.operands[0];
+	unsigned opcode = branch_prefixes(insn, bytes);
+
+	/* The push would come between. */
+	if (op->type == X86_OP_REG ? op->reg == X86_REG_RSP : op->mem.base == X86_REG_RSP)
 		return AF_REFUSAL_CALL_INSIDE;
-	unsigned opcode = 0;
-	while (opcode < insn->size && (bytes[opcode] & 0xf0) == 0x40) /* REX */
-		opcode++;
 	if (opcode + 1u >= insn->size || bytes[opcode] != 0xff ||
 	    (bytes[opcode + 1] & 0x38) != 0x10)
 		return AF_REFUSAL_CALL_INSIDE;
 	uint8_t jump[16];
 	memcpy(jump, bytes, insn->size);
 	jump[opcode + 1] ^= 0x10 ^ 0x20;
-	emit_push_return_address(plan, insn->address + insn->size);
-	return emit_moved(plan, insn, jump);
+	emit_push_behind(plan, insn->size);
+	enum af_refusal refusal = emit_moved(plan, insn, jump);
+	emit_address(plan, insn->address + insn->size);
+	return refusal;
+}
+
+static enum af_refusal emit_call(struct af_site_plan *plan, const cs_insn *insn,
+				 const uint8_t *bytes)
+{
+	const cs_x86_op *op = &insn->detail->x86.operands[0];
+	unsigned opcode = branch_prefixes(insn, bytes);
+
+	if (op->type != X86_OP_IMM)
+		return emit_indirect_call(plan, insn, bytes);
+	if (opcode + 5u != insn->size || bytes[opcode] != 0xe8)
+		return AF_REFUSAL_INSTRUCTION;
+	emit_push_behind(plan, 5);
+	emit_jump(plan, op->imm);
+	emit_address(plan, insn->address + insn->size);
+	return AF_REFUSAL_NONE;
+}
+
+static enum af_refusal emit_jcc(struct af_site_plan *plan, const cs_insn *insn,
+				const uint8_t *bytes)
+{
+	unsigned opcode = branch_prefixes(insn, bytes);
+	uint8_t condition;
+
+	if (opcode + 2u == insn->size && (bytes[opcode] & 0xf0) == 0x70)
+		condition = bytes[opcode] & 0xf;
+	else if (opcode + 6u == insn->size && bytes[opcode] == 0x0f &&
+		 (bytes[opcode + 1] & 0xf0) == 0x80)
+		condition = bytes[opcode + 1] & 0xf;
+	else
+		return AF_REFUSAL_INSTRUCTION;
+	emit(plan, (uint8_t[]){0x0f, 0x80 | condition}, 2);
+	emit_fixup(plan, insn->detail->x86.operands[0].imm, 4);
+	return AF_REFUSAL_NONE;
+}
+
+static enum af_refusal emit_jmp(struct af_site_plan *plan, const cs_insn *insn,
+				const uint8_t *bytes)
+{
+	unsigned opcode = branch_prefixes(insn, bytes);
+
+	if (opcode + 2u > insn->size || (bytes[opcode] != 0xe9 && bytes[opcode] != 0xeb))
+		return AF_REFUSAL_INSTRUCTION;
+	emit_jump(plan, insn->detail->x86.operands[0].imm);
+	return AF_REFUSAL_NONE;
 }
 
 static bool refused_instruction(const cs_insn *insn)
@@ -160,161 +236,143 @@ static bool refused_instruction(const cs_insn *insn)
 	return false;
 }
 
+static bool legacy_prefix(uint8_t byte)
+{
+	/* clang-format off */
+	switch (byte) {
+	case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
+	case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3:
+		return true;
+	}
+	/* clang-format on */
+	return false;
+}
+
+/* A REX that is not the last prefix: without meaning to processors, not to all decoders. */
+static bool lost_rex(const cs_insn *insn, const uint8_t *bytes)
+{
+	unsigned at = 0;
+
+	while (at < insn->size && legacy_prefix(bytes[at]))
+		at++;
+	return at + 1u < insn->size && (bytes[at] & 0xf0) == 0x40 &&
+	       (legacy_prefix(bytes[at + 1]) || (bytes[at + 1] & 0xf0) == 0x40);
+}
+
+/* What some of AMD's processors had, and what only hypervisors run: to others, or with
+   prefixes, these bytes are something else. */
+static bool of_few_processors(const cs_insn *insn)
+{
+	for (unsigned i = 0; i < insn->detail->groups_count; i++) {
+		uint8_t group = insn->detail->groups[i];
+		if (group == X86_GRP_XOP || group == X86_GRP_TBM || group == X86_GRP_FMA4 ||
+		    group == X86_GRP_SSE4A || group == X86_GRP_3DNOW || group == X86_GRP_VM)
+			return true;
+	}
+	return false;
+}
+
 /* Relocates one instruction; *through tells whether control goes on behind it. */
 static enum af_refusal relocate(struct af_site_plan *plan, const cs_insn *insn,
 				const uint8_t *bytes, bool last, bool *through)
 {
 	const cs_x86 *x86 = &insn->detail->x86;
 	bool immediate = x86->op_count == 1 && x86->operands[0].type == X86_OP_IMM;
+
+	if (lost_rex(insn, bytes) || of_few_processors(insn))
+		return AF_REFUSAL_UNDECODABLE;
 	if (refused_instruction(insn))
 		return AF_REFUSAL_INSTRUCTION;
 	switch (insn->id) {
 	case X86_INS_RET:
 		*through = false;
-		emit(plan, bytes, insn->size);
-		return AF_REFUSAL_NONE;
+		return emit_moved(plan, insn, bytes);
 	case X86_INS_JMP:
 		*through = false;
-		if (!immediate)
-			return emit_moved(plan, insn, bytes);
-		emit_jump(plan, x86->operands[0].imm);
-		return AF_REFUSAL_NONE;
+		return immediate ? emit_jmp(plan, insn, bytes) : emit_moved(plan, insn, bytes);
 	case X86_INS_CALL:
-		if (!last)
+		if (!last || x86->op_count != 1)
 			return AF_REFUSAL_CALL_INSIDE;
 		*through = false;
-		if (!immediate)
-			return emit_indirect_call(plan, insn, bytes);
-		emit_push_return_address(plan, insn->address + insn->size);
-		emit_jump(plan, x86->operands[0].imm);
-		return AF_REFUSAL_NONE;
+		return emit_call(plan, insn, bytes);
 	}
-	for (unsigned i = 0; i < insn->detail->groups_count; i++) {
-		if (insn->detail->groups[i] != CS_GRP_JUMP)
-			continue;
-		if (!immediate)
-			return AF_REFUSAL_INSTRUCTION;
-		uint8_t condition = bytes[0] == 0x0f ? bytes[1] & 0xf : bytes[0] & 0xf;
-		if (!(bytes[0] == 0x0f && (bytes[1] & 0xf0) == 0x80) && (bytes[0] & 0xf0) != 0x70)
-			return AF_REFUSAL_INSTRUCTION;
-		emit(plan, (uint8_t[]){0x0f, 0x80 | condition}, 2);
-		emit_fixup(plan, x86->operands[0].imm, 4);
-		return AF_REFUSAL_NONE;
-	}
+	for (unsigned i = 0; i < insn->detail->groups_count; i++)
+		if (insn->detail->groups[i] == CS_GRP_JUMP)
+			return immediate ? emit_jcc(plan, insn, bytes) : AF_REFUSAL_INSTRUCTION;
 	return emit_moved(plan, insn, bytes);
-}
-
-/* --- branches back ------------------------------------------------------------------- */
-
-/* Could any byte of the body be a branch into [entry, end)? Most bodies hold none, and
-   need not be decoded at all. */
-static bool may_branch_back(uint64_t address, const uint8_t *code, size_t size, uint64_t entry,
-			    uint64_t end)
-{
-	for (size_t i = 0; i < size; i++) {
-		uint8_t b = code[i];
-		uint64_t target = 0;
-		if ((b == 0xeb || (b & 0xf0) == 0x70 || (b & 0xfc) == 0xe0) && i + 2 <= size) {
-			target = address + i + 2 + (uint64_t)(int64_t)(int8_t)code[i + 1];
-		} else if ((b == 0xe9 || b == 0xe8 || (b & 0xf0) == 0x80) && i + 5 <= size) {
-			int32_t displacement; /* jcc rel32 is 0f 8x: the 8x is what is seen */
-			memcpy(&displacement, code + i + 1, 4);
-			target = address + i + 5 + (uint64_t)(int64_t)displacement;
-		} else {
-			continue;
-		}
-		if (target >= entry && target < end)
-			return true;
-	}
-	return false;
-}
-
-static bool branches_back(struct af_planner *planner, uint64_t address, const uint8_t *code,
-			  size_t size, uint64_t entry, uint64_t end)
-{
-	if (!may_branch_back(address, code, size, entry, end))
-		return false;
-	const uint8_t *at = code;
-	size_t left = size;
-	uint64_t pc = address;
-	while (left) {
-		uint64_t here = pc;
-		if (!cs_disasm_iter(planner->detailed, &at, &left, &pc, planner->insn)) {
-			at++, left--, pc = here + 1; /* data between code: look on behind it */
-			continue;
-		}
-		const cs_insn *insn = planner->insn;
-		const cs_x86 *x86 = &insn->detail->x86;
-		if (insn->id == X86_INS_CALL || x86->op_count != 1 ||
-		    x86->operands[0].type != X86_OP_IMM)
-			continue;
-		bool branch = false;
-		for (unsigned i = 0; i < insn->detail->groups_count; i++)
-			branch |= insn->detail->groups[i] == CS_GRP_JUMP;
-		uint64_t target = x86->operands[0].imm;
-		if (branch && target >= entry && target < end)
-			return true;
-	}
-	return false;
 }
 
 /* --- the plan ------------------------------------------------------------------------ */
 
-static bool padding(const uint8_t *bytes, size_t n)
+bool af_refusal_of_length(enum af_refusal refusal)
 {
-	/* int3 (lld) or nops (GNU ld, LLVM): the bytes that alignment leaves. */
-	for (size_t i = 0; i < n; i++)
-		if (bytes[i] != 0xcc && bytes[i] != 0x90)
-			return false;
-	return true;
+	return refusal == AF_REFUSAL_TOO_SHORT || refusal == AF_REFUSAL_CALL_INSIDE ||
+	       refusal == AF_REFUSAL_JUMP_INTO_PATCH || refusal == AF_REFUSAL_OVERLAP ||
+	       refusal == AF_REFUSAL_INSTRUCTION || refusal == AF_REFUSAL_UNDECODABLE;
 }
 
-enum af_refusal af_planner_plan(struct af_planner *planner, uint64_t address, const uint8_t *code,
-				size_t size, size_t room, struct af_site_plan *plan)
+/* Relocates whole instructions until `patch` bytes are displaced, or control leaves. */
+static enum af_refusal displace(struct af_planner *planner, const uint8_t *code, size_t size,
+				unsigned patch, struct af_site_plan *plan)
 {
-	static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
-	memset(plan, 0, sizeof(*plan));
-	uint64_t entry = address;
-	const uint8_t *body = code;
-	size_t body_size = size;
-	if (size >= sizeof(endbr64) && !memcmp(code, endbr64, sizeof(endbr64))) {
-		address += sizeof(endbr64), code += sizeof(endbr64);
-		size -= sizeof(endbr64), room -= room < 4 ? room : 4;
-	}
-	plan->address = address;
-	if (size < JUMP_LENGTH && room < JUMP_LENGTH)
-		return AF_REFUSAL_TOO_SHORT;
-
 	const uint8_t *at = code;
-	size_t left = size;
-	uint64_t pc = address;
+	uint64_t pc = plan->address;
 	bool through = true;
-	while (pc - address < JUMP_LENGTH && through) {
+
+	while (pc - plan->address < patch && through) {
 		const uint8_t *bytes = at;
-		if (!left)
+		if (!size)
 			return AF_REFUSAL_TOO_SHORT;
-		if (!cs_disasm_iter(planner->detailed, &at, &left, &pc, planner->insn))
+		if (!cs_disasm_iter(planner->capstone, &at, &size, &pc, planner->insn))
 			return AF_REFUSAL_UNDECODABLE;
-		bool last = pc - address >= JUMP_LENGTH;
+		bool last = pc - plan->address >= patch;
 		enum af_refusal refusal = relocate(plan, planner->insn, bytes, last, &through);
 		if (refusal)
 			return refusal;
 	}
-	size_t displaced = pc - address;
-	/* An early ret or jmp: what follows is padding if the function ends here; else it
-	   is reached from elsewhere and the branch scan below must clear it. */
-	size_t replaced = displaced < JUMP_LENGTH ? JUMP_LENGTH : displaced;
-	if (replaced > size)
-		return AF_REFUSAL_TOO_SHORT;
-	if (replaced > displaced && !padding(code + displaced, replaced - displaced))
+	if (pc - plan->address > AFM_SITE_ORIGINAL_MAX)
 		return AF_REFUSAL_OVERLAP;
+	plan->displaced = pc - plan->address;
 	if (through)
 		emit_jump(plan, pc);
-	if (replaced > AFM_SITE_DISPLACED_MAX)
-		return AF_REFUSAL_OVERLAP;
-	if (branches_back(planner, entry, body, body_size, entry, address + replaced))
+	return AF_REFUSAL_NONE;
+}
+
+enum af_refusal af_planner_plan(struct af_planner *planner, const struct af_plan_text *text,
+				const struct af_plan_function *function, unsigned patch,
+				struct af_site_plan *plan)
+{
+	static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+	uint64_t available, size = function->size, room = function->next - function->address;
+	const uint8_t *code = text->bytes(text->arg, function->address, &available);
+
+	memset(plan, 0, sizeof(*plan));
+	if (!code || function->next <= function->address || available < room)
+		return AF_REFUSAL_NO_BYTES;
+	if (!size || size > room)
+		size = room;
+	plan->address = function->address;
+	plan->patch = patch;
+	if (size >= sizeof(endbr64) && !memcmp(code, endbr64, sizeof(endbr64))) {
+		plan->address += sizeof(endbr64), code += sizeof(endbr64);
+		size -= sizeof(endbr64), room -= sizeof(endbr64);
+	}
+	if (room < patch)
+		return AF_REFUSAL_TOO_SHORT;
+	enum af_refusal refusal = displace(planner, code, size, patch, plan);
+	if (refusal)
+		return refusal;
+	/* An early ret or jmp: what follows must be nothing. If it is more of the function, it
+	   is reached from elsewhere. */
+	size_t displaced = plan->displaced;
+	if (displaced < patch) {
+		if (af_padding(code + displaced, room - displaced) < patch - displaced)
+			return size > displaced ? AF_REFUSAL_OVERLAP : AF_REFUSAL_TOO_SHORT;
+		plan->displaced = patch;
+	}
+	if (af_branches_into(planner->capstone, planner->insn, text, function, function->address,
+			     plan->address + plan->displaced))
 		return AF_REFUSAL_JUMP_INTO_PATCH;
-	plan->displaced = replaced;
-	memcpy(plan->original, code, replaced);
+	memcpy(plan->original, code, plan->displaced);
 	return AF_REFUSAL_NONE;
 }
