@@ -61,6 +61,8 @@ static const struct known known_types[] = {
 	 AF_WAIT_NOTIFY},
 	{"tokio::runtime::io::scheduled_io::Readiness", AF_SHAPE_LEAF, AF_WAIT_IO},
 	{"tokio::task::local::LocalSet", AF_SHAPE_LEAF, AF_WAIT_TASK},
+	/* Around every task where tokio can dump tasks itself. */
+	{"tokio::runtime::task::trace::Root<", AF_SHAPE_FIELDS, 0},
 	{"tokio::runtime::", AF_SHAPE_NOTHING, 0},
 	{"futures_channel::oneshot::Receiver<", AF_SHAPE_LEAF, AF_WAIT_CHANNEL},
 	{"futures_channel::", AF_SHAPE_NOTHING, AF_WAIT_CHANNEL},
