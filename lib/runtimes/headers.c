@@ -110,9 +110,22 @@ static void describe(struct af_vtable *vtable, const struct af_image *image, uin
 		.vtable = header_field(image, root->executor, "vtable"),
 		.state = header_field(image, root->executor, "state"),
 		.owner = header_field(image, root->executor, "owner_id"),
+		.spawned = AFM_NONE,
 		.executor = (uint8_t)root->executor,
 		.blocking = is_blocking(&image->map, root),
 	};
+}
+
+/* tokio with tokio_unstable keeps where a task was spawned, and its vtable says at which offset. */
+static uint32_t spawned_offset(struct af_process *p, const struct af_futuremap *map,
+			       uint64_t vtable)
+{
+	uint32_t at = layout(map, "tokio.Vtable.spawn_location_offset");
+	uint64_t offset;
+	if (at == AFM_NONE || !af_process_read_all(p, vtable + at, &offset, sizeof(offset)) ||
+	    !offset || offset >= MAX_OFFSET)
+		return AFM_NONE;
+	return (uint32_t)offset;
 }
 
 /* A word with the address of a root: the entry of a vtable, if its other entries are code too. */
@@ -130,9 +143,10 @@ static void found_root(void *arg, uint64_t address, uint32_t root)
 			return;
 	}
 	struct af_vtable *kept = vector_push(&s->headers->vtables);
-	if (kept)
+	if (kept) {
 		describe(kept, &s->process->images.items[s->image], vtable, s->image, root);
-	else
+		kept->spawned = spawned_offset(s->process, map, vtable);
+	} else
 		s->headers->failed = true;
 }
 

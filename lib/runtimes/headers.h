@@ -22,6 +22,7 @@ struct af_vtable {
 	uint32_t image, root; /* index in the image's map's `roots` */
 	/* From the header to these fields, or AFM_NONE. */
 	uint32_t vtable, state, owner;
+	uint32_t spawned; /* to the address of the Location where it was spawned, or AFM_NONE */
 	uint8_t executor; /* enum afm_executor */
 	bool blocking;	  /* a closure on tokio's blocking pool, no future */
 };

@@ -170,6 +170,40 @@ static bool contradicts(const struct af_await_tree *tree)
 	return false;
 }
 
+static void read_spawned(struct af_task_list *t, struct af_found_task *found)
+{
+	found->spawned = 0;
+	if (found->found_by != AF_BY_HEADER)
+		return;
+	uint32_t offset = t->headers.vtables.items[found->vtable].spawned;
+	if (offset != AFM_NONE)
+		(void)af_memory_read_u64(t->target.memory, found->task.header + offset,
+					 &found->spawned);
+}
+
+/* Location { file: &str, line: u32, col: u32 }: not described where nobody asks for it, but its
+   layout has been this as long as #[track_caller] has been there. Held against what it must be. */
+bool af_task_list_location(const struct af_task_list *t, uint64_t address, char *path, size_t size,
+			   uint32_t *line)
+{
+	struct {
+		uint64_t file, length;
+		uint32_t line, column;
+	} location;
+	if (!address || size < 8 ||
+	    !af_memory_read(t->target.memory, address, &location, sizeof(location)))
+		return false;
+	/* Newer ones count the zero behind the path. */
+	uint64_t n = location.length;
+	if (n < 4 || n >= size || !location.line || location.line > 10000000 ||
+	    !af_memory_read(t->target.memory, location.file, path, n))
+		return false;
+	path[n] = '\0';
+	n = strlen(path);
+	*line = location.line;
+	return n + 1 >= location.length && n >= 4 && !strcmp(path + n - 3, ".rs");
+}
+
 /* Reads what a waker leads to, and finds its future: the only one that it holds. */
 static bool read_woken(struct af_task_list *t, struct af_found_task *found,
 		       struct af_await_tree *tree)
@@ -206,6 +240,7 @@ static bool try_read(struct af_task_list *t, struct af_found_task *found,
 		return read_woken(t, found, tree) && (t->snapshot.still || !contradicts(tree));
 	else if (!af_task_read_tree(&t->target, task->image, task->root, task->header, task, tree))
 		return false;
+	read_spawned(t, found);
 	if (task->state != AF_TASK_IDLE && task->state != AF_TASK_SCHEDULED)
 		tree->n_nodes = 0;
 	return t->snapshot.still || !contradicts(tree);

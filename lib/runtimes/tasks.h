@@ -29,11 +29,12 @@ struct af_found_task {
 	bool blocking;	     /* a closure on a blocking pool, no future */
 	bool moving;	     /* was polled again each time it was read */
 	bool has_owner;
-	pid_t thread;	 /* that polls or drives it; 0: none, or not known */
-	uint32_t vtable; /* by a header: in headers.vtables */
-	uint32_t driven; /* by a stack: in threads.driven */
-	uint32_t woken;	 /* by a waker: in wakers */
-	uint64_t owner;	 /* tokio: the id of the runtime's list of tasks */
+	pid_t thread;	  /* that polls or drives it; 0: none, or not known */
+	uint32_t vtable;  /* by a header: in headers.vtables */
+	uint32_t driven;  /* by a stack: in threads.driven */
+	uint32_t woken;	  /* by a waker: in wakers */
+	uint64_t spawned; /* address of the Location of the call that spawned it, or 0 */
+	uint64_t owner;	  /* tokio: the id of the runtime's list of tasks */
 };
 
 struct af_task_list {
@@ -74,6 +75,11 @@ struct af_task_visitor {
 	/* Each task, in order; those that have ended meanwhile are left out. */
 	void (*visit)(void *arg, const struct af_task_view *view);
 };
+
+/* The place that a core::panic::Location at `address` names: a path of up to `size` - 1 bytes and
+   a line. False if no such thing lies there. */
+bool af_task_list_location(const struct af_task_list *list, uint64_t address, char *path,
+			   size_t size, uint32_t *line);
 
 /* Reads all tasks. `tree` is for its use. */
 struct af_error *af_task_list_visit(struct af_task_list *list, struct af_await_tree *tree,

@@ -72,6 +72,41 @@ const struct afm_future *af_stacks_future(const struct af_target *target,
 	return future_of_type(map, type, name);
 }
 
+/* What executors put around the future that somebody spawned. */
+static bool is_wrapper(const char *name)
+{
+	static const char *const heads[] = {
+		"tokio::runtime::task::trace::Root<", "async_executor::",	 "core::pin::Pin<",
+		"async_std::task::builder::",	      "async_global_executor::",
+	};
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+		if (!strncmp(name, heads[i], strlen(heads[i])))
+			return true;
+	return false;
+}
+
+const struct afm_future *af_stacks_title(const struct af_target *target,
+					 const struct af_stack *stack, const char **name,
+					 uint32_t *image)
+{
+	const struct afm_future *future = af_stacks_future(target, &stack->found, name);
+	uint32_t at = 0;
+	*image = stack->found.task.image;
+	while (is_wrapper(*name) && at < stack->n_nodes) {
+		const struct af_node *node = &stack->nodes[at];
+		*name = af_stacks_node_name(target, node);
+		*image = node->image;
+		future = node->future == AFM_NONE
+				 ? NULL
+				 : af_futuremap_futures(&target->images[node->image].map,
+							node->future);
+		if (node->first_child == AF_NODE_NONE)
+			break;
+		at = node->first_child;
+	}
+	return future;
+}
+
 const char *af_stacks_node_name(const struct af_target *target, const struct af_node *node)
 {
 	const struct af_futuremap *map = &target->images[node->image].map;

@@ -33,7 +33,8 @@ static void put_task(struct af_stacks_writer *w, const struct af_stack *stack)
 {
 	const struct af_found_task *found = &stack->found;
 	const char *name;
-	(void)af_stacks_future(w->target, found, &name);
+	uint32_t image;
+	(void)af_stacks_title(w->target, stack, &name, &image);
 	fprintf(w->out, "  \"t%" PRIx64 "\" [style=filled, fillcolor=\"#e8eef7\", label=\"",
 		found->task.header);
 	if (w->options->group)

@@ -47,6 +47,10 @@ const char *af_stacks_state(const struct af_found_task *found);
 /* What was spawned: the future in the map of the task's image, or NULL; *name is set always. */
 const struct afm_future *af_stacks_future(const struct af_target *target,
 					  const struct af_found_task *found, const char **name);
+/* The same for people: without what the executor has put around it. *image: whose map it is in. */
+const struct afm_future *af_stacks_title(const struct af_target *target,
+					 const struct af_stack *stack, const char **name,
+					 uint32_t *image);
 const char *af_stacks_node_name(const struct af_target *target, const struct af_node *node);
 const char *af_stacks_node_state(const struct af_node *node);
 /* The await that the node stands at, or NULL. */

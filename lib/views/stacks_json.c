@@ -257,7 +257,16 @@ static void put_future(const struct af_stacks_writer *w, const struct af_found_t
 			     : af_futuremap_string(map, af_futuremap_types(map, type)->name));
 	put(w, ", ");
 	put_place(w, map, future ? future->file : 0, future ? future->line : 0);
-	put(w, "}, \"spawned\": null");
+	put(w, "}, \"spawned\": ");
+	char path[1024];
+	uint32_t line;
+	if (!af_task_list_location(w->tasks, found->spawned, path, sizeof(path), &line)) {
+		put(w, "null");
+		return;
+	}
+	put_key_text(w, "{\"file\": ", path);
+	put_number(w, ", \"line\": ", line);
+	put(w, "}");
 }
 
 static void json_stack(struct af_stacks_writer *w, const struct af_stack *stack)

@@ -98,7 +98,8 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 {
 	const struct af_found_task *found = &stack->found;
 	const char *name;
-	const struct afm_future *future = af_stacks_future(w->target, found, &name);
+	uint32_t image;
+	const struct afm_future *future = af_stacks_title(w->target, stack, &name, &image);
 
 	fputc('\n', w->out);
 	paint(w, TITLE);
@@ -117,7 +118,7 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 	paint(w, PLAIN);
 	if (future && future->line) {
 		fputs(" (", w->out);
-		put_place(w, &w->target->images[found->task.image].map, future->file, future->line);
+		put_place(w, &w->target->images[image].map, future->file, future->line);
 		fputc(')', w->out);
 	}
 	fprintf(w->out, ", %s", af_stacks_executor(found));
@@ -127,6 +128,15 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 	put_part(w, LOUD, found->moving ? "moving" : af_stacks_state(found));
 	if (found->moving)
 		fputs(": polled again each time it was read", w->out);
+	char path[1024];
+	uint32_t line;
+	if (af_task_list_location(w->tasks, found->spawned, path, sizeof(path), &line)) {
+		fputs(", spawned at ", w->out);
+		paint(w, PLACE);
+		put_text(w->out, path);
+		fprintf(w->out, ":%" PRIu32, line);
+		paint(w, PLAIN);
+	}
 	fputc('\n', w->out);
 	if (!stack->n_ids)
 		return;
