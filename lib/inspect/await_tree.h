@@ -59,8 +59,9 @@ enum af_wait {
 #define AF_NODE_CUT 4u	    /* more children than the limits allow */
 #define AF_NODE_LOST 8u	    /* a pointer below could not be followed: children may be missing */
 #define AF_NODE_UNSURE \
-	16u /* held, and behind a pointer: dropped or given away long ago, unless
-			       no other task reaches what lies at this address */
+	16u /* held, and perhaps dropped or given away long ago: what no poll has
+			       pinned, and what is behind a pointer, unless no other task
+			       reaches what lies at this address */
 
 /* No pointers into the tree: an array of nodes may be copied as it is. */
 struct af_node {

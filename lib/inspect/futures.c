@@ -52,7 +52,7 @@ static void push_held(struct af_walker *w, const struct af_tree_item *item, uint
 			asked = true;
 			alive = all_flags_set(w, item, v);
 			if (!alive)
-				below.flags |= AF_ITEM_NO_POINTERS;
+				below.flags |= AF_ITEM_NO_POINTERS | AF_ITEM_DOUBTFUL;
 		}
 		/* A temporary: the likeliest to be stale. */
 		const char *name = af_futuremap_string(map, field->name);
@@ -65,12 +65,19 @@ static void push_held(struct af_walker *w, const struct af_tree_item *item, uint
 void af_walk_coroutine(struct af_walker *w, const struct af_tree_item *item)
 {
 	const struct af_futuremap *map = af_walk_map(w, item->image);
-	uint32_t variant, node = af_walk_node(w, item);
+	uint32_t variant, node;
+	enum af_active active = af_walk_variant(w, item, &variant);
 
+	/* Once polled it is pinned; before that it may have gone anywhere. */
+	if (af_walk_is_doubtful(item) &&
+	    (active != AF_ACTIVE_FOUND ||
+	     strncmp(af_futuremap_string(map, af_futuremap_variants(map, variant)->name), "Suspend",
+		     7)))
+		return;
+	node = af_walk_node(w, item);
 	if (node == AF_NODE_NONE)
 		return;
 	struct af_node *made = &w->tree->nodes[node];
-	enum af_active active = af_walk_variant(w, item, &variant);
 	if (active != AF_ACTIVE_FOUND) {
 		made->status =
 			active == AF_ACTIVE_UNREADABLE ? AF_NODE_UNREADABLE : AF_NODE_UNKNOWN;
@@ -175,7 +182,7 @@ void af_walk_hand(struct af_walker *w, const struct af_tree_item *item)
 		af_walk_fields(w, &below);
 		return;
 	}
-	node = af_walk_node(w, item);
+	node = af_walk_is_doubtful(item) ? AF_NODE_NONE : af_walk_node(w, item);
 	if (node == AF_NODE_NONE)
 		return;
 	w->tree->nodes[node].status = AF_NODE_HAND;
@@ -194,7 +201,7 @@ void af_walk_hand(struct af_walker *w, const struct af_tree_item *item)
 
 void af_walk_leaf(struct af_walker *w, const struct af_tree_item *item)
 {
-	uint32_t node = af_walk_node(w, item);
+	uint32_t node = af_walk_is_doubtful(item) ? AF_NODE_NONE : af_walk_node(w, item);
 	if (node != AF_NODE_NONE)
 		w->tree->nodes[node].status = AF_NODE_HAND;
 }
@@ -226,7 +233,8 @@ void af_walk_task_handle(struct af_walker *w, const struct af_tree_item *item)
 	uint64_t header = header_of(w, item, tokio ? "raw" : "ptr");
 
 	/* `for handle in handles { handle.await }`: the copy it was moved from. */
-	if ((item->flags & AF_ITEM_HELD) && (!header || is_known_task(w->tree, header)))
+	if ((item->flags & AF_ITEM_HELD) &&
+	    (!header || af_walk_is_doubtful(item) || is_known_task(w->tree, header)))
 		return;
 	uint32_t node = af_walk_node(w, item);
 	if (node == AF_NODE_NONE)
@@ -287,6 +295,8 @@ void af_walk_finish(struct af_walker *w)
 {
 	for (uint32_t i = 0; i < w->tree->n_nodes; i++) {
 		struct af_node *node = &w->tree->nodes[i];
+		if (node->relation == AF_IS_HELD && node->status != AF_NODE_SUSPENDED)
+			node->flags |= AF_NODE_UNSURE;
 		if (node->n_children > 1 &&
 		    af_shape_of(w->target, node->image, node->type) == AF_SHAPE_POLL_FN)
 			mark_disabled(w, node);

@@ -25,6 +25,7 @@ struct af_tree_item {
 #define AF_ITEM_NO_POINTERS 2u /* ... and pointers may be stale */
 #define AF_ITEM_BY_POINTER 4u  /* came through a pointer: may be a second way to the same */
 #define AF_ITEM_UNSURE 16u     /* held, and a pointer was followed since */
+#define AF_ITEM_DOUBTFUL 32u   /* held, where a drop flag says that something is gone */
 #define AF_ITEM_FUTURE 8u      /* leads to a future, even if the map knows no poll of it */
 
 struct af_tree_seen {
@@ -69,6 +70,11 @@ uint32_t af_walk_node(struct af_walker *w, const struct af_tree_item *item);
 /* A node instead of what could not be looked into. Nothing for what is merely held. */
 void af_walk_failed(struct af_walker *w, const struct af_tree_item *item, uint32_t type,
 		    enum af_node_status status);
+/* Whether `item` is held and may have been moved out: anything but a coroutine that was polled. */
+static inline bool af_walk_is_doubtful(const struct af_tree_item *item)
+{
+	return item->relation == AF_IS_HELD && (item->flags & AF_ITEM_DOUBTFUL);
+}
 /* An item like `item` whose next node will be a child of `node`. */
 struct af_tree_item af_walk_below(const struct af_tree_item *item, uint32_t node,
 				  enum af_node_relation relation);
