@@ -15,12 +15,14 @@
 struct arguments {
 	struct object object;
 	bool text, json; /* as asked for; neither: the usual */
-	bool sizes;
+	bool sizes, types;
 };
 
 static const struct argp_option options[] = {
 	{"format", 'f', "FORMAT", 0, "json (the usual one) or text (of --sizes the usual one)", 0},
 	{"sizes", 's', NULL, 0, "the largest futures, and what each holds across each await", 0},
+	{"types", 't', NULL, 0, "every type that a future can lead to, with its layout, as JSON",
+	 0},
 	{0},
 };
 
@@ -41,6 +43,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 's':
 		a->sizes = true;
 		return 0;
+	case 't':
+		a->types = true;
+		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
@@ -55,6 +60,8 @@ static struct af_error *print(const struct arguments *a)
 		struct af_error *error = af_sizes_print(map, filter, a->json, stdout);
 		if (error)
 			return error;
+	} else if (a->types) {
+		af_map_print_types(map, stdout);
 	} else if (a->text) {
 		af_map_print_text(map, filter, stdout);
 	} else {

@@ -112,6 +112,15 @@ uint32_t af_types_field(const struct af_builder *b, uint32_t type, const char *n
 /* Whether the name of type `type` begins with `head`. */
 bool af_types_named(const struct af_builder *b, uint32_t type, const char *head);
 
+/* members.c */
+/* Appends the direct members of a structure, moved by `base`, to the fields. */
+void af_members_read(struct af_builder *b, const struct af_die *type, uint64_t base,
+		     uint32_t *first, uint32_t *n);
+/* Rust enums and coroutines: DW_TAG_variant_part with its discriminant and variants. */
+void af_members_variants(struct af_builder *b, const struct af_die *part, struct afm_type *type);
+void af_members_enumerators(struct af_builder *b, const struct af_die *enumeration,
+			    struct afm_type *type);
+
 /* futures.c */
 /* The future of a type, made at first sight. `kind` AFM_F_HAND for hand-written ones; for
    coroutines it is found from the name. */
