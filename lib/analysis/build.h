@@ -14,6 +14,7 @@
 #include "analysis/scan.h"
 #include "analysis/text.h"
 #include "futuremap/futuremap.h"
+#include "patch/plan/site.h"
 
 /* `__awaitee` in a body: where the user wrote an await of this type. */
 struct af_await {
@@ -30,6 +31,12 @@ struct af_impl {
 /* What a `dyn Trait` can be: the trait (string in `scratch`, without generics), and a type. */
 struct af_implementor {
 	uint32_t trait, type;
+};
+
+/* A range of a split function that does not hold its entry. */
+struct af_part {
+	uint64_t entry;
+	struct af_code_range range;
 };
 
 struct af_builder {
@@ -50,6 +57,7 @@ struct af_builder {
 	VECTOR(struct afm_root) roots;
 	VECTOR(uint32_t) root_arguments; /* strings, parallel to roots: "<T, S>" */
 	VECTOR(struct afm_site) sites;
+	VECTOR(struct af_part) parts; /* polls.c */
 	VECTOR(struct afm_fixup) fixups;
 	VECTOR(uint8_t) code;
 	VECTOR(struct afm_step) steps;

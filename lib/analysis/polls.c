@@ -282,6 +282,21 @@ static bool is_block_on(struct af_builder *b, const struct af_function *f)
 	return space != UINT32_MAX && !strncmp(index->namespaces.items[space].name, "block_on", 8);
 }
 
+/* A split function's ranges behind the first, which holds the entry. */
+static void add_parts(struct af_builder *b, const struct af_die *die)
+{
+	struct af_ranges ranges;
+	uint64_t entry, start, end;
+
+	if (!af_ranges_start(&ranges, die) || !af_ranges_next(&ranges, &entry, &end))
+		return;
+	while (af_ranges_next(&ranges, &start, &end)) {
+		struct af_part *part = end > start ? builder_push(b, parts) : NULL;
+		if (part)
+			*part = (struct af_part){entry, {start, end - start}};
+	}
+}
+
 static void collect_one(struct af_builder *b, const struct af_index *index,
 			const struct af_found *found)
 {
@@ -311,6 +326,7 @@ static void collect_one(struct af_builder *b, const struct af_index *index,
 	if (found->what & AF_FOUND_CONCRETE) {
 		if (af_die_entry(&f.dies[0], &address, &size) && address > 1)
 			add_poll(b, &f, &match, address, size);
+		add_parts(b, &f.dies[0]);
 	} else if (!root) {
 		add_inlined(b, &f, &match);
 	}

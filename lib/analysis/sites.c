@@ -8,6 +8,8 @@
 #include "analysis/holes.h"
 #include "patch/plan/site.h"
 
+#define PARTS_MAX 32
+
 struct site_planner {
 	struct af_builder *b;
 	struct af_planner *planner;
@@ -75,15 +77,36 @@ static bool plan_short(struct site_planner *s, const struct af_plan_function *fu
 	return true;
 }
 
+/* The other ranges of a split function, which may branch back to its entry. False if they are
+   too many to look through: then they are taken to. */
+static bool find_parts(const struct af_builder *b, struct af_plan_function *function,
+		       struct af_code_range parts[PARTS_MAX])
+{
+	function->parts = parts;
+	for (size_t i = 0; i < b->parts.count; i++) {
+		if (b->parts.items[i].entry != function->address)
+			continue;
+		if (function->n_parts == PARTS_MAX)
+			return false;
+		parts[function->n_parts++] = b->parts.items[i].range;
+	}
+	return true;
+}
+
 static void plan_one(struct site_planner *s, uint32_t poll, uint64_t next)
 {
 	struct afm_poll *p = &s->b->polls.items[poll];
+	struct af_code_range parts[PARTS_MAX];
 	struct af_plan_function function = {.address = p->address, .size = p->size, .next = next};
 	struct af_site_plan plan;
 	int8_t hole = 0;
 
 	if (!s->planner) {
 		p->refusal = AF_REFUSAL_ARCHITECTURE;
+		return;
+	}
+	if (!find_parts(s->b, &function, parts)) {
+		p->refusal = AF_REFUSAL_JUMP_INTO_PATCH;
 		return;
 	}
 	p->refusal = af_planner_plan(s->planner, &s->text, &function, AFM_PATCH_NEAR, &plan);

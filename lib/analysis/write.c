@@ -114,6 +114,7 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->roots);
 	vector_deinit(&b->root_arguments);
 	vector_deinit(&b->sites);
+	vector_deinit(&b->parts);
 	vector_deinit(&b->fixups);
 	vector_deinit(&b->code);
 	vector_deinit(&b->steps);
