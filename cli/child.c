@@ -48,13 +48,17 @@ static void give_signals_back(const struct inherited *inherited)
 }
 
 /* Waits until the program has ended; returns what waitpid says. */
-static int wait_for_end(pid_t pid, const sigset_t *awaited)
+static int wait_for_end(pid_t pid, const sigset_t *awaited, child_asked *usr2, void *arg)
 {
 	for (;;) {
 		siginfo_t info;
 		int signal = sigwaitinfo(awaited, &info), status;
 		if (signal < 0)
 			continue;
+		if (signal == SIGUSR2 && usr2) {
+			usr2(arg);
+			continue;
+		}
 		if (signal != SIGCHLD) {
 			/* What the kernel sends (a terminal that hangs up) went to all. */
 			if (info.si_code <= 0 || signal == SIGCONT)
@@ -91,7 +95,7 @@ static void become(const char *path, char **argv, const struct inherited *inheri
 	_exit(CLI_CANNOT_EXECUTE);
 }
 
-int child_run(const char *path, char **argv, child_prepare *prepare, void *arg)
+int child_run(const char *path, char **argv, child_prepare *prepare, child_asked *usr2, void *arg)
 {
 	int report[2], error = 0;
 	struct inherited inherited;
@@ -118,7 +122,7 @@ int child_run(const char *path, char **argv, child_prepare *prepare, void *arg)
 	while ((n = read(report[0], &error, sizeof(error))) < 0 && errno == EINTR)
 		;
 	close(report[0]);
-	int status = wait_for_end(pid, &awaited);
+	int status = wait_for_end(pid, &awaited, usr2, arg);
 	/* From here on Ctrl-C is for us. */
 	give_signals_back(&inherited);
 	if (n == sizeof(error))

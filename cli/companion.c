@@ -23,6 +23,7 @@
 
 #include "analysis/analysis.h"
 #include "cli.h"
+#include "flight.h"
 #include "record/writer.h"
 #include "views/chrome.h"
 #include "views/summary.h"
@@ -34,6 +35,7 @@ struct companion {
 	void *built; /* the map's bytes, where they are ours */
 	char output[PATH_MAX];
 	char raw[PATH_MAX];
+	struct flight *flight; /* NULL: everything goes to a file at once */
 };
 
 static bool adopt(struct companion *c, int session_fd)
@@ -245,7 +247,7 @@ static int try_raw(struct companion *c)
 	return fd;
 }
 
-static int open_raw(struct companion *c)
+static void choose_output(struct companion *c)
 {
 	struct af_session *s = c->session;
 	s->output[AF_PATH_MAX - 1] = '\0';
@@ -255,6 +257,10 @@ static int open_raw(struct companion *c)
 		snprintf(c->output, sizeof(c->output), "%s", s->output);
 	else
 		own_output(c);
+}
+
+static int open_raw(struct companion *c)
+{
 	int fd = try_raw(c);
 	if (fd < 0 && errno == EEXIST) {
 		own_output(c);
@@ -322,6 +328,8 @@ static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
 			if (state == AF_HOST_RECORDING && host_has_left(c))
 				break;
 		}
+		if (c->flight)
+			flight_look(c->flight);
 		if (!af_writer_drain(writer, look ? AF_DRAIN_GONE : AF_DRAIN_FULL)) {
 			struct timespec step = {.tv_nsec = 20000000};
 			syscall(SYS_futex, &s->full_count, FUTEX_WAIT, seen, &step, NULL, 0);
@@ -345,11 +353,22 @@ static struct af_error *make_trace(struct companion *c, struct af_summary *summa
 	return error;
 }
 
+/* The flight is over: what is in memory becomes the trace. */
+static int land(struct companion *c, struct af_writer *writer)
+{
+	flight_finish(c->flight);
+	int fd = open_raw(c);
+	int failed = fd < 0 ? errno : af_writer_snapshot(writer, fd);
+	if (fd >= 0)
+		close(fd);
+	return failed;
+}
+
 static void finish(struct companion *c, struct af_writer *writer, enum afr_end_reason reason)
 {
 	struct af_summary summary = {0};
 	char text[PATH_MAX + 64];
-	int failed = af_writer_finish(writer, reason);
+	int failed = c->flight ? land(c, writer) : af_writer_finish(writer, reason);
 	if (failed)
 		cli_say("cannot write the recording %s: %s; %llu records are lost", c->raw,
 			strerror(failed), (unsigned long long)writer->lost);
@@ -384,7 +403,10 @@ static void tell_where(struct companion *c, int fd)
 static void trace_host(struct companion *c)
 {
 	static struct af_writer writer;
-	int fd = open_raw(c);
+	static struct flight flight;
+	bool in_memory = c->session->keep == AF_KEEP_IN_MEMORY;
+	choose_output(c);
+	int fd = in_memory ? memfd_create("asyncflame-flight", MFD_CLOEXEC) : open_raw(c);
 	int error = fd < 0 ? errno
 			   : af_writer_begin(&writer, fd, c->session, c->map.header, c->map.size);
 	if (error) {
@@ -394,10 +416,16 @@ static void trace_host(struct companion *c)
 		report(c, "failed", text);
 		return;
 	}
-	tell_where(c, fd);
+	if (in_memory) {
+		c->flight = &flight;
+		flight_init(&flight, &writer, &c->map, c->output);
+	} else {
+		tell_where(c, fd);
+	}
 	enum afr_end_reason reason = record(c, &writer);
 	if (atomic_load(&c->session->host_state) == AF_HOST_NOT_TRACING) {
-		unlink(c->raw); /* the host has said why */
+		if (!in_memory)
+			unlink(c->raw); /* the host has said why */
 		report(c, "failed", "the program could not be patched");
 	} else {
 		finish(c, &writer, reason);

@@ -4,6 +4,7 @@
  * is the library's and its companion's, so that LD_PRELOAD by hand does the same.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "child.h"
 #include "cli.h"
 #include "futuremap/futuremap.h"
+#include "record/units.h"
 #include "sessions.h"
 #include "target.h"
 
@@ -32,6 +34,12 @@ static const char help[] =
 	"      --format FORMAT     chrome (JSON) or raw (for asyncflame convert); without it\n"
 	"                          the ending of FILE decides: .raw is raw\n"
 	"      --children          leave PROGRAM itself alone, trace what it starts\n"
+	"      --max-size SIZE     of the recording at most this much: 64M, 2G\n"
+	"      --keep newest|oldest  ... and which part of it; newest without it\n"
+	"      --flight-recorder SIZE  record into memory, the newest SIZE of it; written at\n"
+	"                          the end, and as FILE.1, FILE.2 whenever asyncflame gets\n"
+	"                          SIGUSR2\n"
+	"      --slow-poll TIME    ... and when a poll takes longer: 500us, 20ms\n"
 	"  -q, --quiet             no summary at the end\n"
 	"  -h, --help\n"
 	"\n"
@@ -42,15 +50,18 @@ static const char help[] =
 	"trace it (it is not started then); 126 if it cannot be executed; 127 if there is none.\n"
 	"\n"
 	"Each option has a variable that says the same: ASYNCFLAME_OUTPUT, _FILTER,\n"
-	"_GENERATED_ONLY, _FORMAT, _CHILDREN, _QUIET.\n"
+	"_GENERATED_ONLY, _FORMAT, _CHILDREN, _MAX_SIZE, _KEEP, _FLIGHT_RECORDER,\n"
+	"_SLOW_POLL, _QUIET.\n"
 	"\n"
 	"Examples:\n"
 	"  asyncflame ./target/release/shop --port 8080\n"
 	"  asyncflame --filter 'shop::*,!shop::metrics' -o shop.json ./target/release/shop\n"
+	"  asyncflame --flight-recorder 64M --slow-poll 20ms ./target/release/shop\n"
 	"  asyncflame --children cargo test\n";
 
 struct options {
 	const char *output, *filter, *format;
+	const char *max_size, *keep, *flight, *slow_poll;
 	bool generated_only, children, quiet;
 };
 
@@ -77,7 +88,16 @@ static const char *text_from_environment(const char *name)
 	return value && *value ? value : NULL;
 }
 
-enum { OPTION_FILTER = 256, OPTION_GENERATED_ONLY, OPTION_FORMAT, OPTION_CHILDREN };
+enum {
+	OPTION_FILTER = 256,
+	OPTION_GENERATED_ONLY,
+	OPTION_FORMAT,
+	OPTION_CHILDREN,
+	OPTION_MAX_SIZE,
+	OPTION_KEEP,
+	OPTION_FLIGHT,
+	OPTION_SLOW_POLL
+};
 
 /* Returns the index of the program in argv, or minus (1 + exit status) if we are done. */
 static int parse(struct options *options, int argc, char **argv)
@@ -88,6 +108,10 @@ static int parse(struct options *options, int argc, char **argv)
 		{"generated-only", no_argument, NULL, OPTION_GENERATED_ONLY},
 		{"format", required_argument, NULL, OPTION_FORMAT},
 		{"children", no_argument, NULL, OPTION_CHILDREN},
+		{"max-size", required_argument, NULL, OPTION_MAX_SIZE},
+		{"keep", required_argument, NULL, OPTION_KEEP},
+		{"flight-recorder", required_argument, NULL, OPTION_FLIGHT},
+		{"slow-poll", required_argument, NULL, OPTION_SLOW_POLL},
 		{"quiet", no_argument, NULL, 'q'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -96,6 +120,10 @@ static int parse(struct options *options, int argc, char **argv)
 		.output = text_from_environment("ASYNCFLAME_OUTPUT"),
 		.filter = text_from_environment("ASYNCFLAME_FILTER"),
 		.format = text_from_environment("ASYNCFLAME_FORMAT"),
+		.max_size = text_from_environment("ASYNCFLAME_MAX_SIZE"),
+		.keep = text_from_environment("ASYNCFLAME_KEEP"),
+		.flight = text_from_environment("ASYNCFLAME_FLIGHT_RECORDER"),
+		.slow_poll = text_from_environment("ASYNCFLAME_SLOW_POLL"),
 		.generated_only = flag_from_environment("ASYNCFLAME_GENERATED_ONLY"),
 		.children = flag_from_environment("ASYNCFLAME_CHILDREN"),
 		.quiet = flag_from_environment("ASYNCFLAME_QUIET"),
@@ -110,6 +138,10 @@ static int parse(struct options *options, int argc, char **argv)
 		case OPTION_GENERATED_ONLY: options->generated_only = true; break;
 		case OPTION_FORMAT: options->format = optarg; break;
 		case OPTION_CHILDREN: options->children = true; break;
+		case OPTION_MAX_SIZE: options->max_size = optarg; break;
+		case OPTION_KEEP: options->keep = optarg; break;
+		case OPTION_FLIGHT: options->flight = optarg; break;
+		case OPTION_SLOW_POLL: options->slow_poll = optarg; break;
 		case 'q': options->quiet = true; break;
 		case 'h': fputs(help, stdout); return -1;
 		case -1: return optind;
@@ -117,6 +149,47 @@ static int parse(struct options *options, int argc, char **argv)
 		}
 		/* clang-format on */
 	}
+}
+
+static bool check_size(const char *option, const char *size)
+{
+	uint64_t bytes;
+	if (!size || af_parse_size(size, &bytes))
+		return true;
+	cli_say("%s %s: is no size, as 64M and 2G are", option, size);
+	return false;
+}
+
+/* What is kept of a long recording. */
+static bool check_keep(const struct options *options)
+{
+	uint64_t ns;
+	if (!check_size("--max-size", options->max_size) ||
+	    !check_size("--flight-recorder", options->flight))
+		return false;
+	if (options->max_size && options->flight) {
+		cli_say("--max-size and --flight-recorder: one of them, please");
+		return false;
+	}
+	if (options->keep && strcmp(options->keep, "oldest") && strcmp(options->keep, "newest")) {
+		cli_say("--keep %s: there are oldest and newest", options->keep);
+		return false;
+	}
+	if (options->keep && !options->max_size) {
+		cli_say("--keep %s: of what? --max-size says", options->keep);
+		return false;
+	}
+	if (options->slow_poll && !af_parse_duration(options->slow_poll, &ns)) {
+		cli_say("--slow-poll %s: is no duration, as 500us and 20ms are",
+			options->slow_poll);
+		return false;
+	}
+	if (options->slow_poll && !options->flight) {
+		cli_say("--slow-poll %s: makes a --flight-recorder write what it has",
+			options->slow_poll);
+		return false;
+	}
+	return true;
 }
 
 static bool check_options(struct options *options)
@@ -131,6 +204,8 @@ static bool check_options(struct options *options)
 		cli_say("--format %s: there are chrome and raw", options->format);
 		return false;
 	}
+	if (!check_keep(options))
+		return false;
 	size_t length = options->output ? strlen(options->output) : 0;
 	if (!options->format)
 		options->format = length > 4 && !strcmp(options->output + length - 4, ".raw")
@@ -293,10 +368,27 @@ static void prepare(void *arg)
 	setenv("ASYNCFLAME_MAIN_PID", pid, 1);
 	setenv("ASYNCFLAME_FORMAT", options->format, 1);
 	set_or_unset("ASYNCFLAME_FILTER", options->filter);
+	set_or_unset("ASYNCFLAME_MAX_SIZE", options->max_size);
+	set_or_unset("ASYNCFLAME_KEEP", options->keep);
+	set_or_unset("ASYNCFLAME_FLIGHT_RECORDER", options->flight);
+	set_or_unset("ASYNCFLAME_SLOW_POLL", options->slow_poll);
 	set_or_unset("ASYNCFLAME_GENERATED_ONLY", options->generated_only ? "1" : NULL);
 	set_or_unset("ASYNCFLAME_CHILDREN", options->children ? "1" : NULL);
 	set_or_unset("ASYNCFLAME_QUIET", options->quiet ? "1" : NULL);
 	free(preload);
+}
+
+/* The companions look at the time of this file (cli/flight.c). */
+static void ask_for_snapshot(void *arg)
+{
+	const struct launch *launch = arg;
+	char path[PATH_MAX + 16];
+	snprintf(path, sizeof(path), "%s/snapshot", launch->sessions.directory);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || futimens(fd, NULL) < 0)
+		cli_say("no snapshot: %s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
 }
 
 /* All of it */
@@ -328,7 +420,8 @@ static int start(struct launch *launch, const struct target *target, char **argv
 		sessions_finish(&launch->sessions, launch->options->quiet);
 		return CLI_FAILED;
 	}
-	int status = child_run(target->path, argv, prepare, launch);
+	int status = child_run(target->path, argv, prepare,
+			       launch->options->flight ? ask_for_snapshot : NULL, launch);
 	sessions_finish(&launch->sessions, launch->options->quiet);
 	if (status != CLI_NOT_FOUND && status != CLI_CANNOT_EXECUTE)
 		say_if_nothing(launch, target);

@@ -70,6 +70,9 @@ static const char *fill(struct af_session *s, const struct af_config *config,
 	s->quiet = config->quiet;
 	s->generated_only = config->generated_only;
 	s->format_raw = config->format_raw;
+	s->keep = config->keep;
+	s->keep_bytes = config->keep_bytes;
+	s->slow_poll = config->slow_poll;
 	s->wait_at_exit = !config->run_directory;
 	s->main_program = config->main_pid == s->host_pid || !config->main_pid;
 	s->build_id_size = host->build_id_size;

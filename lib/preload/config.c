@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "record/session.h"
+#include "record/units.h"
+
 static const char *text(const char *name)
 {
 	const char *value = getenv(name);
@@ -24,6 +27,20 @@ static bool ends_in(const char *string, const char *end)
 	return n >= m && !strcmp(string + n - m, end);
 }
 
+static void read_keep(struct af_config *config)
+{
+	const char *size = text("ASYNCFLAME_FLIGHT_RECORDER"), *which = text("ASYNCFLAME_KEEP");
+	const char *slow = text("ASYNCFLAME_SLOW_POLL");
+	if (slow && !af_parse_duration(slow, &config->slow_poll))
+		config->slow_poll = 0;
+	if (size && af_parse_size(size, &config->keep_bytes))
+		config->keep = AF_KEEP_IN_MEMORY;
+	else if ((size = text("ASYNCFLAME_MAX_SIZE")) && af_parse_size(size, &config->keep_bytes))
+		config->keep = which && !strcmp(which, "oldest") ? AF_KEEP_OLDEST : AF_KEEP_NEWEST;
+	else
+		config->keep_bytes = 0;
+}
+
 void af_config_read(struct af_config *config)
 {
 	const char *format = text("ASYNCFLAME_FORMAT"), *pid = text("ASYNCFLAME_MAIN_PID");
@@ -39,4 +56,5 @@ void af_config_read(struct af_config *config)
 	};
 	config->format_raw =
 		format ? !strcmp(format, "raw") : config->output && ends_in(config->output, ".raw");
+	read_keep(config);
 }

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "asyncflame.h"
 #include "preload/companion.h"
 #include "preload/config.h"
 #include "preload/host.h"
@@ -217,4 +218,14 @@ __attribute__((destructor)) static void af_preload_end(void)
 		af_syscall6(SYS_futex, (long)&s->companion_state, FUTEX_WAIT, seen, (long)&step, 0,
 			    0);
 	}
+}
+
+__attribute__((visibility("default"))) int asyncflame_snapshot(void)
+{
+	struct af_session *s = af_record_session();
+	if (!s || s->keep != AF_KEEP_IN_MEMORY)
+		return -1;
+	atomic_fetch_add(&s->wanted, 1);
+	wake(&s->full_count);
+	return 0;
 }

@@ -188,6 +188,9 @@ static void copy_description(struct af_session *to, const struct af_session *fro
 	to->quiet = from->quiet;
 	to->generated_only = from->generated_only;
 	to->format_raw = from->format_raw;
+	to->keep = from->keep;
+	to->keep_bytes = from->keep_bytes;
+	to->slow_poll = from->slow_poll;
 	to->wait_at_exit = from->wait_at_exit;
 	to->tick_source = from->tick_source;
 	to->base_tsc = from->base_tsc;

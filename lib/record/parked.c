@@ -294,13 +294,17 @@ static void record_leaf(const struct af_hook *hook, uint32_t node)
 void af_parked_record(uint64_t header, const struct af_hook *hook)
 {
 	uint64_t root = hook->root;
-	struct walk w = {.guarded = root & ROOT_TOKIO};
+	struct walk w;
 	uint64_t before = 0, state = header + map.tokio_state;
 	/* The guard knows threads by their numbers; and a process that was just forked has no
 	   session of its own yet. */
 	if (!af_thread.number || !af_gate.shift)
 		af_record_refill();
+	/* One by one: the compiler would clear the whole of it, by a call to libc's memset. */
 	w.session = af_record_session();
+	w.n_todo = w.n_leaves = 0;
+	w.guarded = root & ROOT_TOKIO;
+	w.inside = w.refused = false;
 	if (!w.session)
 		return;
 	if (w.guarded)

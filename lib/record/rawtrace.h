@@ -89,6 +89,7 @@ struct afr_header {
 };
 
 enum afr_block_type {
+	AFR_B_FILLER = 0,  /* nothing: room for what may come */
 	AFR_B_PROCESS = 1, /* NUL terminated strings: executable, cwd, then argv */
 	AFR_B_OBJECT,	   /* struct afr_object, then a whole future map file */
 	AFR_B_CHUNK,	   /* struct afr_chunk, then `count` records */
@@ -143,9 +144,16 @@ enum afr_end_reason {
 	AFR_END_GONE,	  /* the host was gone without it: _exit, abort, signal, exec */
 };
 
+/* What became of a recording that met its --max-size. */
+enum afr_limit {
+	AFR_LIMIT_NONE = 0,
+	AFR_LIMIT_STOPPED,     /* what came later is not in it (counted in `dropped`) */
+	AFR_LIMIT_OVERWRITTEN, /* what came earlier is not in it any more */
+};
+
 struct afr_end {
 	uint32_t reason;	/* enum afr_end_reason */
-	uint32_t reserved;
+	uint32_t limit;		/* enum afr_limit */
 	uint64_t records;	/* written to this file */
 	uint64_t dropped;	/* records lost because no chunk was free */
 	uint64_t unfinished;	/* slots taken but never written */

@@ -73,6 +73,8 @@ enum af_map_state { AF_MAP_WANTED = 0, AF_MAP_READY, AF_MAP_NOTHING, AF_MAP_FAIL
 enum af_host_state { AF_HOST_STARTING = 0, AF_HOST_RECORDING, AF_HOST_NOT_TRACING, AF_HOST_ENDING };
 /* The host drains by itself: it has not had to, does, can no more (or has finished). */
 enum af_own_state { AF_OWN_NOT = 0, AF_OWN_DRAINING, AF_OWN_OVER };
+/* What is kept of a recording that is larger than keep_bytes. */
+enum af_keep { AF_KEEP_ALL = 0, AF_KEEP_OLDEST, AF_KEEP_NEWEST, AF_KEEP_IN_MEMORY };
 enum af_companion_state { AF_COMPANION_NONE = 0, AF_COMPANION_DRAINING, AF_COMPANION_DONE };
 
 /* clang-format off */
@@ -87,6 +89,9 @@ struct af_session {
 	uint32_t quiet;
 	uint32_t generated_only;
 	uint32_t format_raw;		/* keep the raw trace as the output */
+	uint32_t keep;			/* enum af_keep; IN_MEMORY: the newest, until asked for */
+	uint64_t keep_bytes;		/* of the raw trace; 0 with KEEP_ALL */
+	uint64_t slow_poll;		/* IN_MEMORY: ns that a poll may take; 0: any */
 	uint32_t wait_at_exit;		/* the host waits for DONE at its exit: no wrapper does */
 	uint32_t tick_source;		/* enum afr_tick_source */
 	uint64_t base_tsc, base_monotonic, base_realtime;
@@ -125,7 +130,7 @@ struct af_session {
 
 	/* Host: */
 	_Atomic uint32_t n_nodes;	/* taken in node_order; may run beyond AF_NODES */
-	uint32_t reserved1;
+	_Atomic uint32_t wanted;	/* IN_MEMORY: snapshots asked for; see asyncflame.h */
 	_Atomic uint64_t nodes[AF_NODES];	/* by hash; 0 free, else af_node_key() */
 	_Atomic uint32_t node_order[AF_NODES];	/* numbers, oldest first; 0: not yet told */
 
@@ -135,6 +140,8 @@ struct af_session {
 	struct {
 		uint64_t records, unfinished, lost;
 		uint32_t nodes;
+		uint32_t slots;		/* KEEP_NEWEST: chunks written, the last over the first */
+		uint64_t slots_at, nodes_at;	/* where they lie in the file, 0 otherwise */
 	} written;
 	_Atomic uint32_t drained_by_host; /* enum af_own_state */
 };

@@ -14,7 +14,10 @@
 
 #define NAMED_CHUNKS 4 /* later ones were taken long after the thread got its name */
 #define WAKE_EVERY 64
-#define PATIENCE 50 /* drains of some 20 ms */
+#define PATIENCE 50		       /* drains of some 20 ms */
+#define NODES_ROOM (UINT64_C(2) << 20) /* of all nodes, should each come in a block of its own */
+#define SLOT_SIZE UINT64_C(65536)      /* a chunk's block, and a filler behind it */
+#define SLOTS_LEAST 16
 #define E_INTR 4
 #define E_NOSPC 28
 #define E_FBIG 27
@@ -53,10 +56,10 @@ static void fail(struct af_writer *w, int error)
 		call(SYS_ftruncate, w->fd, (long)w->good, 0);
 }
 
-/* All of the parts, or nothing (but in a pipe). */
-static bool write_parts(struct af_writer *w, struct iovec *parts, int n)
+/* All of the parts at `place`, or nothing (but in a pipe). */
+static bool write_at(struct af_writer *w, uint64_t place, struct iovec *parts, int n)
 {
-	uint64_t at = w->good;
+	uint64_t at = place;
 	for (int first = 0; first < n;) {
 		/* x86-64: the offset is one register, the high half of it is ignored */
 		long done = w->seekable ? af_syscall6(SYS_pwritev, w->fd, (long)(parts + first),
@@ -76,12 +79,20 @@ static bool write_parts(struct af_writer *w, struct iovec *parts, int n)
 			parts[first].iov_len -= (size_t)done;
 		}
 	}
-	w->good = at;
+	w->good = at > w->good ? at : w->good;
 	return true;
 }
 
-static bool write_block(struct af_writer *w, enum afr_block_type type, const void *head,
-			size_t head_size, const void *body, size_t body_size)
+/* Behind what there is. */
+static bool write_parts(struct af_writer *w, struct iovec *parts, int n)
+{
+	return write_at(w, w->good, parts, n);
+}
+
+/* A block at `place`, and if `room` is more than it takes, a filler up to there. */
+static bool write_block_at(struct af_writer *w, uint64_t place, uint64_t room,
+			   enum afr_block_type type, const void *head, size_t head_size,
+			   const void *body, size_t body_size)
 {
 	static const char zeroes[8];
 	size_t length = head_size + body_size;
@@ -91,8 +102,21 @@ static bool write_block(struct af_writer *w, enum afr_block_type type, const voi
 		{(void *)(uintptr_t)head, head_size},
 		{(void *)(uintptr_t)body, body_size},
 		{(void *)(uintptr_t)zeroes, -length & 7},
+		{NULL, 0},
 	};
-	return write_parts(w, parts, 4);
+	uint64_t size = sizeof(block) + length + (-length & 7);
+	struct afr_block filler = {.type = AFR_B_FILLER};
+	if (room >= size + sizeof(filler)) {
+		filler.length = room - size - sizeof(filler);
+		parts[4] = (struct iovec){&filler, sizeof(filler)};
+	}
+	return write_at(w, place, parts, 5);
+}
+
+static bool write_block(struct af_writer *w, enum afr_block_type type, const void *head,
+			size_t head_size, const void *body, size_t body_size)
+{
+	return write_block_at(w, w->good, 0, type, head, head_size, body, body_size);
 }
 
 /* --- the head ------------------------------------------------------------------------ */
@@ -142,8 +166,37 @@ static void attach(struct af_writer *w, int fd, struct af_session *session)
 	w->seekable = call(SYS_fstat, fd, (long)&st, 0) == 0 && S_ISREG(st.st_mode);
 	w->error = 0;
 	w->good = w->records = w->unfinished = w->lost = w->nodes = 0;
+	w->full = false;
+	w->watch = 0;
+	w->nodes_at = w->slots_at = w->n_slots = w->slots = 0;
 	for (uint32_t i = 0; i < AF_CHUNKS; i++)
 		w->patience[i] = 0;
+}
+
+/* How many the limit has room for, or a few all the same. */
+static uint32_t slots_for(const struct af_session *s, uint64_t slots_at)
+{
+	uint64_t n = s->keep_bytes > slots_at ? (s->keep_bytes - slots_at) / SLOT_SIZE : 0;
+	return n < SLOTS_LEAST ? SLOTS_LEAST : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+}
+
+/* KEEP_NEWEST: room for nodes, then as many slots as the limit has room for. */
+static void make_slots(struct af_writer *w)
+{
+	struct af_session *s = w->session;
+	struct afr_block filler = {.type = AFR_B_FILLER, .length = NODES_ROOM - sizeof(filler)};
+	struct iovec part = {&filler, sizeof(filler)};
+	uint64_t at = w->good;
+	if ((s->keep != AF_KEEP_NEWEST && s->keep != AF_KEEP_IN_MEMORY) || !w->seekable ||
+	    !write_parts(w, &part, 1))
+		return;
+	w->nodes_at = at;
+	w->slots_at = w->good = at + NODES_ROOM;
+	w->n_slots = slots_for(s, w->slots_at);
+	s->written.nodes_at = w->nodes_at;
+	s->written.slots_at = w->slots_at;
+	/* Nothing may be missing at the end of a file that was cut off before its first slot. */
+	call(SYS_ftruncate, w->fd, (long)w->good, 0);
 }
 
 int af_writer_begin(struct af_writer *w, int fd, struct af_session *session, const void *map,
@@ -168,6 +221,8 @@ int af_writer_begin(struct af_writer *w, int fd, struct af_session *session, con
 		write_block(w, AFR_B_OBJECT, &object, sizeof(object), map, map_size);
 	}
 	if (!w->error)
+		make_slots(w);
+	if (!w->error)
 		set_mark(w, 0);
 	return w->error;
 }
@@ -181,6 +236,11 @@ int af_writer_resume(struct af_writer *w, int fd, struct af_session *session)
 	w->unfinished = session->written.unfinished;
 	w->lost = session->written.lost;
 	w->nodes = session->written.nodes;
+	w->slots = session->written.slots;
+	w->nodes_at = session->written.nodes_at;
+	w->slots_at = session->written.slots_at;
+	if (w->slots_at)
+		w->n_slots = slots_for(session, w->slots_at);
 	if (!w->seekable || !w->good)
 		return E_NOSPC;
 	long failed = call(SYS_ftruncate, fd, (long)w->good, 0);
@@ -248,10 +308,27 @@ static bool write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 	if (!w->own && head.sequence < NAMED_CHUNKS)
 		read_thread_name(w->session->host_pid, head.tid, head.name);
 	head.name[15] = '\0';
-	if (w->error ||
-	    !write_block(w, AFR_B_CHUNK, &head, sizeof(head), records, count * sizeof(*records))) {
+	const size_t size = count * sizeof(*records);
+	uint64_t place = w->good, room = 0;
+	if (w->n_slots) {
+		place = w->slots_at + w->slots % w->n_slots * SLOT_SIZE;
+		room = SLOT_SIZE;
+	}
+	if (w->session->keep == AF_KEEP_OLDEST && place + size > w->session->keep_bytes)
+		w->full = true;
+	if (w->error || w->full ||
+	    !write_block_at(w, place, room, AFR_B_CHUNK, &head, sizeof(head), records, size)) {
 		w->lost += count;
 		return false;
+	}
+	if (w->n_slots) {
+		/* The filler is not written to its end, but the file goes on that far. */
+		uint64_t end = place + SLOT_SIZE;
+		if (end > w->good) {
+			w->good = end;
+			call(SYS_ftruncate, w->fd, (long)end, 0);
+		}
+		w->session->written.slots = ++w->slots;
 	}
 	w->records += count;
 	return true;
@@ -323,6 +400,8 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 	if (count) {
 		if (holes)
 			records = without_stale(w, records, count, taken);
+		if (w->watch)
+			w->watch(w->watcher, chunk, records, count);
 		if (write_chunk(w, chunk, records, count))
 			set_mark(w, index + 1);
 		w->unfinished += holes;
@@ -358,8 +437,16 @@ static void write_nodes(struct af_writer *w)
 		}
 		if (!n)
 			return;
-		if (!w->error && write_block(w, AFR_B_NODES, NULL, 0, nodes, n * sizeof(*nodes)))
+		size_t size = n * sizeof(*nodes);
+		uint64_t place = w->nodes_at ? w->nodes_at : w->good;
+		uint64_t room = w->nodes_at ? w->slots_at - w->nodes_at : 0;
+		if (!w->error &&
+		    write_block_at(w, place, room, AFR_B_NODES, NULL, 0, nodes, size)) {
+			if (w->nodes_at)
+				w->nodes_at += sizeof(struct afr_block) + size;
+			s->written.nodes_at = w->nodes_at;
 			set_mark(w, 0);
+		}
 		s->written.nodes = w->nodes;
 	}
 }
@@ -382,7 +469,7 @@ bool af_writer_drain(struct af_writer *writer, enum af_drain what)
 
 /* --- the end ------------------------------------------------------------------------- */
 
-int af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
+static bool write_end(struct af_writer *w, enum afr_end_reason reason)
 {
 	struct af_session *s = w->session;
 	struct timespec t = {0};
@@ -395,13 +482,86 @@ int af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
 	};
 	struct afr_end end = {
 		.reason = reason,
+		.limit = w->full		 ? AFR_LIMIT_STOPPED
+			 : w->slots > w->n_slots ? AFR_LIMIT_OVERWRITTEN
+						 : AFR_LIMIT_NONE,
 		.records = w->records,
 		.dropped = atomic_load(&s->dropped) + w->lost,
 		.unfinished = w->unfinished,
 	};
-	if (write_block(w, AFR_B_CLOCK, &clock, sizeof(clock), NULL, 0) &&
-	    write_block(w, AFR_B_HOOKS, &s->hooks, sizeof(s->hooks), NULL, 0) &&
-	    write_block(w, AFR_B_END, &end, sizeof(end), NULL, 0))
+	return write_block(w, AFR_B_CLOCK, &clock, sizeof(clock), NULL, 0) &&
+	       write_block(w, AFR_B_HOOKS, &s->hooks, sizeof(s->hooks), NULL, 0) &&
+	       write_block(w, AFR_B_END, &end, sizeof(end), NULL, 0);
+}
+
+int af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
+{
+	if (write_end(w, reason))
 		set_mark(w, 0);
 	return w->error;
+}
+
+/* --- snapshots ----------------------------------------------------------------------- */
+
+static int copy_file(int from, int to, uint64_t size)
+{
+	long at = 0;
+	while (size) {
+		long n = af_syscall4(SYS_sendfile, to, from, (long)&at,
+				     size > (1 << 30) ? 1 << 30 : (long)size);
+		if (n == -E_INTR)
+			continue;
+		if (n <= 0)
+			return n ? (int)-n : E_NOSPC;
+		size -= (uint64_t)n;
+	}
+	return 0;
+}
+
+/* What is committed in chunks that threads still write, which stay theirs. */
+static void write_active(struct af_writer *w)
+{
+	struct af_session *s = w->session;
+	uint32_t used = atomic_load(&s->chunks_used);
+	for (uint32_t i = 0; i < used && i < s->n_chunks && i < AF_CHUNKS; i++) {
+		struct af_chunk *chunk = af_session_chunk(s, i);
+		if (atomic_load_explicit(&chunk->state, memory_order_acquire) == AF_CHUNK_FREE)
+			continue;
+		const struct afr_record *records = af_chunk_records(chunk);
+		uint64_t taken = chunk->taken;
+		uint32_t holes, count = committed(records, taken, &holes);
+		if (count)
+			write_chunk(w, chunk, without_stale(w, records, count, taken), count);
+	}
+}
+
+int af_writer_snapshot(struct af_writer *w, int fd)
+{
+	int file = w->fd, error = w->error;
+	uint32_t n_slots = w->n_slots;
+	uint64_t good = w->good, records = w->records, mark = atomic_load(&w->session->mark);
+	write_nodes(w);
+	uint32_t nodes = w->nodes;
+	uint64_t nodes_at = w->nodes_at;
+	int failed = copy_file(file, fd, good);
+	if (failed)
+		return failed;
+	/* For a moment another file, without slots: what is added is added behind. */
+	w->fd = fd;
+	w->error = 0;
+	w->n_slots = 0;
+	w->nodes_at = 0;
+	write_active(w);
+	write_nodes(w); /* that have come meanwhile */
+	w->nodes = w->session->written.nodes = nodes;
+	w->nodes_at = w->session->written.nodes_at = nodes_at;
+	w->n_slots = n_slots;
+	write_end(w, AFR_END_EXIT);
+	failed = w->error;
+	w->fd = file;
+	w->error = error;
+	w->good = good;
+	w->records = records;
+	atomic_store(&w->session->mark, mark);
+	return failed;
 }

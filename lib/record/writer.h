@@ -24,15 +24,27 @@ struct af_writer {
 	int error;     /* errno of the first failure to write, 0 if there was none */
 	uint64_t good; /* bytes of whole blocks */
 	uint64_t records;
-	uint64_t unfinished;			  /* slots taken but never written */
-	uint64_t lost;				  /* records that could not be written */
-	uint32_t nodes;				  /* of session->node_order, written so far */
+	uint64_t unfinished;	 /* slots taken but never written */
+	uint64_t lost;		 /* records that could not be written */
+	bool full;		 /* some of these: for want of room (KEEP_OLDEST) */
+	uint64_t nodes_at;	 /* KEEP_NEWEST: where the next ones go */
+	uint64_t slots_at;	 /* ... and the first slot; each one chunk */
+	uint32_t n_slots, slots; /* ... how many there are, have been written */
+	uint32_t nodes;		 /* of session->node_order, written so far */
+	/* Sees each chunk before it is written, or lost; may be NULL. */
+	void (*watch)(void *watcher, const struct af_chunk *chunk, const struct afr_record *records,
+		      uint32_t count);
+	void *watcher;
 	uint32_t patience[AF_CHUNKS];		  /* drains a slot has not been written for */
 	struct afr_record copy[AF_CHUNK_RECORDS]; /* scratch */
 };
 
-/* Takes over fd, an empty file, and writes the header and what is known at the start:
-   process and map. Returns 0 or errno. */
+/*
+ * Takes over fd, an empty file, and writes the header and what is known at the start: process
+ * and map. Of more than session->keep_bytes it keeps what session->keep says: with the newest
+ * chunks lie in slots that are overwritten in turn, behind room for all the nodes there can be,
+ * and the file is a good one at any moment. Returns 0 or errno.
+ */
 int af_writer_begin(struct af_writer *writer, int fd, struct af_session *session, const void *map,
 		    size_t map_size);
 /* Takes over fd, a file that another writer of this session has left in the middle. Returns
@@ -46,6 +58,11 @@ enum af_drain {
 };
 /* True if anything was drained. What cannot be written is counted, its chunk given back. */
 bool af_writer_drain(struct af_writer *writer, enum af_drain what);
+
+/* A copy of what there is, into fd, an empty file, which is then complete in itself: with what
+   threads have recorded in the chunks that they are still writing. For the companion. Returns
+   0 or errno. */
+int af_writer_snapshot(struct af_writer *writer, int fd);
 
 /* Calibration, hooks, end: also after a failure, if there is room again. The file is complete
    after this. Returns writer->error. */

@@ -330,7 +330,9 @@ void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
 		begin_span(stack, walker, record, now);
 		break;
 	case AFR_PARKED:
-		if (stack->n_nodes < AF_WAIT_NODES)
+		if (stack->n_nodes < AF_WAIT_NODES &&
+		    af_trace_level(walker->trace, (uint32_t)afr_subject(record),
+				   &(struct af_level){0}))
 			stack->nodes[stack->n_nodes++] = (uint32_t)afr_subject(record);
 		break;
 	default:

@@ -211,9 +211,16 @@ static void print_losses(const struct af_summary *summary, FILE *to, const struc
 				      ? info->end.unfinished
 				      : walk->unfinished;
 	char text[32];
-	print_loss(to, paint, info->end.dropped, "records were dropped: the buffers were full");
+	bool stopped = info->end.limit == AFR_LIMIT_STOPPED;
+	bool overwritten = info->end.limit == AFR_LIMIT_OVERWRITTEN;
+	print_loss(to, paint, info->end.dropped,
+		   stopped ? "records came after the recording had reached its --max-size"
+			   : "records were dropped: the buffers were full");
+	if (overwritten)
+		fprintf(to, "  only the newest part of the recording was kept, as asked\n");
+	else
+		print_loss(to, paint, walk->stray, "polls have no begin: their begin was dropped");
 	print_loss(to, paint, walk->lost, "polls have no end: their end was dropped");
-	print_loss(to, paint, walk->stray, "polls have no begin: their begin was dropped");
 	print_loss(to, paint, walk->bad, "records make no sense");
 	print_loss(to, paint, info->bad_maps, "future maps could not be read: names are missing");
 	if (info->cut)
