@@ -178,7 +178,9 @@ static uint64_t alignment(const struct af_builder *b, uint32_t type)
 	const struct afm_type *t = &b->types.items[type];
 	if (t->align || t->kind == AFM_T_STRUCT || t->kind == AFM_T_UNION)
 		return t->align;
-	return t->kind == AFM_T_POINTER ? 8 : t->size;
+	if (t->kind == AFM_T_POINTER)
+		return 8;
+	return t->size ? t->size : 1; /* `()` is no structure to rustc */
 }
 
 static uint64_t size_of(const struct af_builder *b, uint32_t type)
