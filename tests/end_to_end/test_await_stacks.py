@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Hundreds of tasks parked at known awaits: what `dump` shows of them, alive and dead, against what the
+program itself says (see parked.py): nothing wrong, nothing missing."""
+import json
+import os
+import resource
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+
+from conftest import PROGRAM, fixture
+from parked import Comparison, Seen, parked
+
+BUILDS = ["debug", "release", "debian-debug", "debian-release"]
+RUNS = ([(build, variant) for build in BUILDS
+         for variant in ("tokio", "tokio-current", "smol", "async-std", "own")] +
+        [(build, variant) for build in ("lto", "debian-lto") for variant in ("tokio", "tokio-current")])
+
+
+def program_of(build, variant):
+    """The program, its environment, and how the crate is called."""
+    name = "parked-" + variant.removesuffix("-current")
+    env = dict(os.environ)
+    if variant.endswith("-current"):
+        env["PARKED_CURRENT_THREAD"] = "1"
+    return fixture(build, name), env, name.replace("-", "_")
+
+
+@pytest.fixture
+def dump(run):
+    """dump(*words): what `asyncflame dump` has printed as JSON."""
+
+    def run_dump(*words):
+        ended = run(PROGRAM, "dump", "--format", "json", *words)
+        assert ended.status == 0, ended.err
+        return json.loads(ended.out)
+
+    return run_dump
+
+
+def assert_agrees(program, document, crate):
+    compared = Comparison(program.tasks, document, crate)
+    # An executor that nobody knows tells nobody where its tasks are.
+    unknown = {label for label, task in program.tasks.items() if task["kind"] == "own"}
+    missing = [line for line in compared.missing if line.split(" ")[0] not in unknown]
+    assert not compared.wrong and not missing, compared.report()
+    known = [task for task in program.tasks.values() if task["kind"] not in ("own", "blocking")]
+    assert compared.right["tasks"] == len(known)
+    return compared
+
+
+@pytest.mark.parametrize("build, variant", RUNS)
+def test_dump_agrees(dump, build, variant):
+    path, env, crate = program_of(build, variant)
+    with parked(path, env=env) as program:
+        compared = assert_agrees(program, dump(str(program.pid)), crate)
+        if variant != "own":
+            assert compared.right["leaves"] > 400
+            assert compared.right["awaited types"] > 80
+        assert_agrees(program, dump("--freeze", str(program.pid)), crate)
+
+
+@pytest.mark.parametrize("build", BUILDS + ["lto", "debian-lto"])
+def test_core_agrees(dump, tmp_path, build):
+    path, env, crate = program_of(build, "tokio")
+    with parked(path, env=env) as program:
+        subprocess.run(["gcore", "-o", tmp_path / "core", str(program.pid)], check=True,
+                       capture_output=True, timeout=120)
+        program.process.kill()
+        assert_agrees(program, dump(str(tmp_path / f"core.{program.pid}")), crate)
+
+
+def test_core_of_an_abort(dump, tmp_path):
+    """As the kernel writes it: without the pages of files that were not changed."""
+    with open("/proc/sys/kernel/core_pattern", encoding="utf-8") as pattern:
+        name = pattern.read().strip()
+    if name != "core":
+        pytest.skip(f"cores go to {name!r} here")
+    path, env, crate = program_of("debug", "tokio")
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    if limits[1] != resource.RLIM_INFINITY:
+        pytest.skip("no core may be written")
+    here = os.getcwd()
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
+        os.chdir(tmp_path)
+        with parked(path, env=env) as program:
+            program.command("abort")
+            program.process.wait(timeout=60)
+    finally:
+        os.chdir(here)
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+    cores = list(tmp_path.glob("core*"))
+    assert len(cores) == 1
+    assert_agrees(program, dump(str(cores[0])), crate)
+
+
+@pytest.mark.parametrize("build", ["debug", "release", "debian-release"])
+def test_no_torn_stack(dump, request, build):
+    """Tasks that never stand still: whatever is shown is a stack that there has been."""
+    path, env, crate = program_of(build, "tokio")
+    shown = Counter()
+    with parked(path, "--churn", "40", env=env) as program:
+        for _ in range(300 if request.config.getoption("--all-tests") else 10):
+            document = dump(str(program.pid))
+            for task in document["tasks"]:
+                if task["tree"] is not None:
+                    seen = Seen(crate)
+                    shown.update(stack_of(tree) for tree in seen.shown(task["tree"]))
+                    assert not seen.errors
+        # Whatever was seen last has been polled again by now.
+        time.sleep(0.2)
+        program.command("shapes")
+        shapes = set(program.answer()["shapes"])
+    stacks = {stack: n for stack, n in shown.items() if f"{crate}::many::moves:" in stack}
+    assert len(shapes) > 5 and sum(stacks.values()) > 20
+    assert not set(stacks) - shapes, "never stood so"
+
+
+def stack_of(tree):
+    """A stack without branches, as the program writes it."""
+    if tree[0] == "leaf":
+        return ""
+    below = [stack_of(child) for child in tree[3]]
+    assert len(below) <= 1, f"{tree[0]} awaits two at once"
+    return f"{tree[0]}:{tree[2]} {''.join(below)}".strip()
+
+
+@pytest.mark.parametrize("build, variant", [("debug", "tokio"), ("release", "tokio"),
+                                            ("release", "smol")])
+def test_many_in_groups(dump, request, build, variant):
+    path, env, crate = program_of(build, variant)
+    number = "100000" if request.config.getoption("--all-tests") else "2000"
+    with parked(path, "--many", number, env=env) as program:
+        document = dump("--group", str(program.pid))
+    told = {line["function"]: line for line in program.many}
+    groups = {}
+    for group in document["groups"]:
+        tree = group["tree"]
+        frames = Seen(crate).shown(tree) if tree else []
+        if frames and frames[0][0] in told:
+            assert frames[0][0] not in groups, "one stack, two groups"
+            groups[frames[0][0]] = (group["count"], frames[0])
+    assert len(groups) == 4
+    for function, (count, frame) in groups.items():
+        assert (count, frame[2]) == (told[function]["many"], told[function]["line"])
+        while frame[3]:
+            frame = frame[3][0]
+        assert (frame[0], frame[2]) == (f"{crate}::many::rests", told[function]["rests"])
