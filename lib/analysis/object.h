@@ -59,8 +59,7 @@ void af_object_next_functions(const struct af_object *object, const uint64_t *ad
 			      uint64_t *next);
 /* Calls `each` for every function symbol with an address; its size is 0 where unknown. */
 void af_object_symbols(const struct af_object *object,
-		       void (*each)(void *arg, const char *name, uint64_t address,
-				    uint64_t size),
+		       void (*each)(void *arg, const char *name, uint64_t address, uint64_t size),
 		       void *arg);
 
 #endif

@@ -15,8 +15,12 @@
 
 #include "patch/plan/branches.h"
 
+/* No function has as many table entries; broken files may seem to. */
+#define ENTRIES_MAX (1u << 20)
+
 struct target {
 	uint64_t from, to;
+	unsigned entries; /* of tables that were looked at */
 };
 
 static bool hits(const struct target *target, uint64_t address)
@@ -96,7 +100,7 @@ static bool branches(csh capstone, cs_insn *insn, const struct target *target, u
 /* --- jump tables --------------------------------------------------------------------- */
 
 /* Entries are 32-bit distances from the table, as position independent code has them. */
-static bool relative_table(const struct target *target, const struct af_plan_text *text,
+static bool relative_table(struct target *target, const struct af_plan_text *text,
 			   const struct af_plan_function *function, uint64_t table)
 {
 	uint64_t available;
@@ -106,14 +110,14 @@ static bool relative_table(const struct target *target, const struct af_plan_tex
 		uint64_t to = table + (uint64_t)(int64_t)read_i32(at + i);
 		if (!in_function(function, to))
 			return false;
-		if (hits(target, to))
+		if (hits(target, to) || ++target->entries > ENTRIES_MAX)
 			return true;
 	}
 	return false;
 }
 
 /* Entries are addresses, as code at a fixed place has them: jmp [table + reg * 8]. */
-static bool absolute_table(const struct target *target, const struct af_plan_text *text,
+static bool absolute_table(struct target *target, const struct af_plan_text *text,
 			   const struct af_plan_function *function, uint64_t table)
 {
 	uint64_t available, to;
@@ -123,13 +127,13 @@ static bool absolute_table(const struct target *target, const struct af_plan_tex
 		memcpy(&to, at + i, sizeof(to));
 		if (!in_function(function, to))
 			return false;
-		if (hits(target, to))
+		if (hits(target, to) || ++target->entries > ENTRIES_MAX)
 			return true;
 	}
 	return false;
 }
 
-static bool tables(const struct target *target, const struct af_plan_text *text,
+static bool tables(struct target *target, const struct af_plan_text *text,
 		   const struct af_plan_function *function, uint64_t address, const uint8_t *code,
 		   size_t size)
 {
@@ -150,7 +154,7 @@ static bool tables(const struct target *target, const struct af_plan_text *text,
 
 /* --- both ---------------------------------------------------------------------------- */
 
-static bool range_branches(csh capstone, cs_insn *insn, const struct target *target,
+static bool range_branches(csh capstone, cs_insn *insn, struct target *target,
 			   const struct af_plan_text *text, const struct af_plan_function *function,
 			   uint64_t address, uint64_t size)
 {
@@ -168,7 +172,7 @@ static bool range_branches(csh capstone, cs_insn *insn, const struct target *tar
 bool af_branches_into(csh capstone, cs_insn *insn, const struct af_plan_text *text,
 		      const struct af_plan_function *function, uint64_t from, uint64_t to)
 {
-	struct target target = {from, to};
+	struct target target = {from, to, 0};
 
 	if (range_branches(capstone, insn, &target, text, function, function->address,
 			   function->size))
