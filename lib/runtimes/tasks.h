@@ -51,6 +51,14 @@ struct af_task_list {
 
 struct af_error *af_task_list_find(struct af_task_list *tasks,
 				   struct af_process *process) af_must_check;
+/* For find.c: reads what a waker leads to, and finds its future: the only one that it holds. */
+bool af_task_list_read_woken(struct af_task_list *list, struct af_found_task *found,
+			     struct af_await_tree *tree);
+/* running.c; af_task_list_find calls it: sets `thread` of tasks that are running. */
+void af_task_list_match_threads(struct af_task_list *list);
+/* The same: whether what a thread drives is a task of its own. What is driven within a task's
+   poll is the task's, unless it is by a block_on. */
+bool af_task_list_is_own(const struct af_task_list *list, const struct af_driven *driven);
 void af_task_list_deinit(struct af_task_list *tasks); /* accepts a zeroed one */
 
 /* Where a task stands. `nodes` is empty unless the task is parked or scheduled (or was found by

@@ -118,6 +118,20 @@ static bool is_polled(const struct look *l, uint32_t i)
 	return false;
 }
 
+/* Whether a frame further out is a poll's. */
+static bool is_inside_poll(const struct look *l, uint32_t i)
+{
+	while (++i < l->trace->n) {
+		uint32_t image;
+		uint64_t pc;
+		const struct af_futuremap *map = frame_map(l, &l->trace->frames[i], &image, &pc);
+		uint32_t poll = map ? find_poll(map, pc) : AFM_NONE;
+		if (poll != AFM_NONE)
+			return true;
+	}
+	return false;
+}
+
 static void note_driven(struct look *l, uint32_t i)
 {
 	const struct af_frame *frame = &l->trace->frames[i];
@@ -131,8 +145,15 @@ static void note_driven(struct look *l, uint32_t i)
 			continue;
 		struct af_driven *driven = vector_push(&l->threads->driven);
 		if (driven)
-			*driven = (struct af_driven){l->thread, image, place->driver, address,
-						     is_polled(l, i)};
+			*driven = (struct af_driven){
+				.thread = l->thread,
+				.image = image,
+				.driver = place->driver,
+				.address = address,
+				.running = is_polled(l, i),
+				.inside = is_inside_poll(l, i),
+				.sp = frame->registers[AF_REGISTER_SP],
+			};
 		else
 			l->failed = true;
 	}

@@ -28,6 +28,8 @@ struct af_driven {
 	uint32_t image, driver; /* in the image's map's `drivers` */
 	uint64_t address;	/* of the future */
 	bool running;		/* it is being polled at this moment */
+	bool inside;		/* further out on the stack something is polled */
+	uint64_t sp;		/* of the frame that drives it */
 };
 
 struct af_threads {

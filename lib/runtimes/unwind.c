@@ -259,21 +259,56 @@ static bool begins_function(Dwarf_CFI *cfi, uint64_t entry, uint64_t pc)
 	return false;
 }
 
-/* Where the call before return address `back` goes, if that can be told: call rel32 (E8), or
-   call [rip + rel32] (FF 15); Intel SDM, volume 2, CALL. */
-static bool call_target(struct context *c, uint64_t back, uint64_t *target)
+/* What instruction stands before an address that may be a return address. */
+enum call { CALL_NONE, CALL_TO, CALL_INDIRECT };
+
+/* call rel32 (E8), call [rip + rel32] (FF 15), and other forms of FF /2, which are 2, 3, 4, 6 or
+   7 bytes long; Intel SDM, volume 2, CALL. Only the first two tell where they go. */
+static enum call find_call(struct context *c, uint64_t back, uint64_t *target)
 {
-	uint8_t code[6];
+	uint8_t code[8];
 	int32_t distance;
 	if (!af_memory_read(c->memory, back - sizeof(code), code, sizeof(code)))
-		return false;
-	memcpy(&distance, code + 2, sizeof(distance));
-	if (code[1] == 0xe8) {
+		return CALL_NONE;
+	memcpy(&distance, code + 4, sizeof(distance));
+	if (code[3] == 0xe8) {
 		*target = back + (uint64_t)(int64_t)distance;
-		return true;
+		return CALL_TO;
 	}
-	return code[0] == 0xff && code[1] == 0x15 &&
-	       af_memory_read_u64(c->memory, back + (uint64_t)(int64_t)distance, target);
+	if (code[2] == 0xff && code[3] == 0x15)
+		return af_memory_read_u64(c->memory, back + (uint64_t)(int64_t)distance, target)
+			       ? CALL_TO
+			       : CALL_INDIRECT;
+	static const uint8_t lengths[] = {2, 3, 4, 6, 7};
+	for (size_t i = 0; i < sizeof(lengths); i++) {
+		const uint8_t *at = code + sizeof(code) - lengths[i];
+		if (at[0] == 0xff && (at[1] & 0x38) == 0x10)
+			return CALL_INDIRECT;
+	}
+	return CALL_NONE;
+}
+
+/* Unoptimised code loads the address of a function of another crate (48 8B 05: mov rax, [rip +
+   rel32]) and calls it some instructions later. Whether one of the last loads before `back` is of
+   the function that the frame is in. */
+static bool loads_function(struct af_unwinder *u, struct context *c, Dwarf_CFI *cfi, uint64_t back)
+{
+	uint8_t code[96];
+	uint64_t target, bias = u->process->modules.items[c->frame->module].bias;
+	if (!af_memory_read(c->memory, back - sizeof(code), code, sizeof(code)))
+		return false;
+	for (size_t i = 0; i + 7 <= sizeof(code); i++) {
+		int32_t distance;
+		uint64_t next = back - sizeof(code) + i + 7;
+		if (code[i] != 0x48 || code[i + 1] != 0x8b || code[i + 2] != 0x05)
+			continue;
+		memcpy(&distance, code + i + 3, sizeof(distance));
+		if (af_memory_read_u64(c->memory, next + (uint64_t)(int64_t)distance, &target) &&
+		    target <= c->frame->pc && target >= bias &&
+		    begins_function(cfi, target - bias, c->frame->pc - bias))
+			return true;
+	}
+	return false;
 }
 
 enum step { STEP_ON, STEP_END, STEP_LOST };
@@ -301,7 +336,8 @@ static bool ends_soon(struct af_unwinder *u, struct context *c, uint64_t rbp)
  * A function with a frame pointer keeps its return address at [rbp + 8]. So, rbp unknown: the
  * first place above the stack pointer that holds a return address behind a call of this very
  * function; what lies nearer is of this function's own frame. A thread's first function is
- * called through a pointer, by a library that polls nothing: there the stack must end soon.
+ * called through a pointer, by a library that polls nothing: there the stack must end soon, and
+ * no other return address may lie before.
  */
 static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_CFI *cfi,
 			       uint64_t *rbp)
@@ -309,6 +345,7 @@ static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_C
 	const struct af_frame *frame = c->frame;
 	uint64_t bias = u->process->modules.items[frame->module].bias;
 	uint64_t sp = frame->registers[AF_REGISTER_SP];
+	bool first = true;
 	if (u->guesses || !(frame->known & 1u << AF_REGISTER_SP))
 		return false;
 	for (uint64_t at = sp; at < sp + MAX_LOCALS; at += 8) {
@@ -318,18 +355,21 @@ static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_C
 		const struct af_module *module = af_process_module(u->process, back);
 		if (!module || back < module->text || back >= module->text_end)
 			continue;
-		u->guesses = true;
-		bool found =
-			module->image == AFM_NONE
-				? ends_soon(u, c, at - 8)
-				: call_target(c, back, &target) && target <= frame->pc &&
-					  target >= bias &&
-					  begins_function(cfi, target - bias, frame->pc - bias);
-		u->guesses = false;
-		if (!found)
+		enum call call = find_call(c, back, &target);
+		if (call == CALL_NONE)
 			continue;
 		*rbp = at - 8;
-		return true;
+		if (call == CALL_TO && target <= frame->pc && target >= bias &&
+		    begins_function(cfi, target - bias, frame->pc - bias))
+			return true;
+		if (call == CALL_INDIRECT && loads_function(u, c, cfi, back))
+			return true;
+		u->guesses = true;
+		bool ends = first && module->image == AFM_NONE && ends_soon(u, c, at - 8);
+		u->guesses = false;
+		if (ends)
+			return true;
+		first = false;
 	}
 	return false;
 }

@@ -142,6 +142,18 @@ const struct afm_variant *af_stacks_await(const struct af_target *target,
 	return variant->line ? variant : NULL;
 }
 
+const struct af_found_task *af_stacks_task_of(const struct af_task_list *tasks, pid_t thread)
+{
+	const struct af_found_task *last = NULL;
+	for (size_t i = 0; i < tasks->items.count; i++) {
+		const struct af_found_task *found = &tasks->items.items[i];
+		if (found->found_by == AF_BY_HEADER && found->thread == thread &&
+		    (!last || last->blocking))
+			last = found;
+	}
+	return last;
+}
+
 bool af_stacks_task_id(const struct af_task_list *tasks, uint64_t address, uint64_t *id)
 {
 	uint32_t i = af_map_get(&tasks->by_address, address);

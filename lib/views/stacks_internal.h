@@ -56,6 +56,8 @@ const char *af_stacks_node_state(const struct af_node *node);
 /* The await that the node stands at, or NULL. */
 const struct afm_variant *af_stacks_await(const struct af_target *target,
 					  const struct af_node *node);
+/* The task that is running on a thread, the innermost where one polls another; or NULL. */
+const struct af_found_task *af_stacks_task_of(const struct af_task_list *tasks, pid_t thread);
 /* The id of the task whose header is at `address`; false if it has none, or is not known. */
 bool af_stacks_task_id(const struct af_task_list *tasks, uint64_t address, uint64_t *id);
 

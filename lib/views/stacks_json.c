@@ -320,7 +320,13 @@ static void put_thread(struct af_stacks_writer *w, const struct af_thread_polls 
 		put_hex(w, ", \"pc\": ", image->bias + at->pc);
 		put(w, "}");
 	}
-	put_key_text(w, "], \"unknown\": ", polls->unknown);
+	put(w, "], \"task\": ");
+	const struct af_found_task *task = af_stacks_task_of(w->tasks, thread->tid);
+	if (task)
+		put_hex(w, "", task->task.header);
+	else
+		put(w, "null");
+	put_key_text(w, ", \"unknown\": ", polls->unknown);
 	put(w, "}");
 }
 

@@ -126,6 +126,8 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 		fputs(" (blocking)", w->out);
 	fputs(", ", w->out);
 	put_part(w, LOUD, found->moving ? "moving" : af_stacks_state(found));
+	if (found->thread && found->found_by == AF_BY_HEADER && !found->moving)
+		fprintf(w->out, " on thread %d", found->thread);
 	if (found->moving)
 		fputs(": polled again each time it was read", w->out);
 	char path[1024];

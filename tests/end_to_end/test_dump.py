@@ -199,6 +199,38 @@ def test_values(dump, tmp_path, profile):
             connection.close()
 
 
+@pytest.mark.parametrize("profile", ["debug", "debian-debug"])
+def test_a_worker_that_is_blocked(dump, tmp_path, profile):
+    """The thread that sleeps in a poll says in which, down to the guilty one, without being stopped."""
+    with serving(profile, tmp_path) as (pid, address):
+        for _ in range(400):
+            with connect(address, "/stall") as connection:
+                found = dump(pid)
+                connection.recv(100)
+            guilty = [thread for thread in found["threads"] if thread["polls"] and
+                      thread["polls"][-1]["name"] == "shop::handlers::reprice_catalogue"]
+            tasks = {task["address"]: task for task in found["tasks"]}
+            if guilty and guilty[0]["task"]:
+                break
+        assert [poll["name"] for poll in guilty[0]["polls"][-2:]] == [
+            "shop::handlers::stall", "shop::handlers::reprice_catalogue"]
+        task = tasks[guilty[0]["task"]]
+        assert (task["state"], task["thread"]) == ("running", guilty[0]["tid"])
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_drives_itself(dump, tmp_path, profile):
+    """main's future has no task: it is found on the stack of block_on, optimised or not."""
+    with serving(profile, tmp_path) as (pid, _):
+        found = quiet(dump, pid)
+        driven = [task for task in found["tasks"] if task["executor"] == "block_on"]
+        assert [(task["future"]["name"], task["thread"]) for task in driven] == [("shop::open", pid)]
+        serve = line_of("server::serve(listener", "main.rs")
+        at = driven[0]["tree"]
+        assert os.path.basename(at["file"]) == "main.rs" and serve <= at["line"] <= serve + 3
+        assert len(list(nodes(at))) > 2
+
+
 def core_of(pid, directory):
     if not shutil.which("gcore"):
         pytest.skip("gcore (of gdb) is not installed")
