@@ -151,7 +151,7 @@ def test_inlined_polls_are_those_that_dwarfdump_shows(profile, name):
     assert len(expected) > 0
 
 
-@pytest.mark.parametrize("runtime", ["tokio", "tokio-current", "async-std", "smol", "own"])
+@pytest.mark.parametrize("runtime", ["tokio", "tokio-current", "async-std", "smol", "futures", "own"])
 @pytest.mark.parametrize("profile", ["debug", "release", "debian-debug", "debian-release"])
 def test_the_main_future_is_in_some_block_on(profile, runtime):
     """Whatever the runtime calls it, something drives the future that main waits for."""

@@ -12,7 +12,7 @@ import pytest
 from conftest import PROFILES, PROGRAM, fixture, last_json
 
 VARIANTS = ["ledger-tokio", "ledger-tokio-current", "ledger-async-std", "ledger-smol",
-            "ledger-own"]
+            "ledger-futures", "ledger-own"]
 ENDINGS = ("ready", "pending", "panicked")
 
 
