@@ -27,14 +27,16 @@ from common import (
 )
 
 BARE_WALK = BUILD / "tests" / "tools" / "bare_walk"
+INDEX_PASS = BUILD / "tests" / "tools" / "index_pass"
 
 MAP_METHOD = """
 `asyncflame map --filter '!*' OBJECT`, which reads everything and prints next to nothing, as a whole process;
 it never takes a kept map. Objects in the page cache. CPU = user and system time, which other work on the
 machine changes less than wall time. bare walk = build/tests/tools/bare_walk on the same file in the same round:
-decodes the abbreviations, passes over every DIE, does nothing else. peak = the most RssAnon seen, so
-without pages of mapped files. gdb, where installed: `gdb -batch -ex 'info functions poll'` on the same file, once.
-services is generated (tests/bench/services.py); what lies in build/bench/real/bin is measured as well.
+decodes the abbreviations, passes over every DIE, does nothing else. index pass = tools/index_pass: the
+analysis up to where the linear pass over .debug_info ends. peak = the most RssAnon seen, so
+without pages of mapped files. gdb, where installed: `gdb -batch -ex 'info functions poll'` on the same file, once,
+its CPU against ours. services is generated (tests/bench/services.py); what lies in build/bench/real/bin is measured as well.
 """
 
 
@@ -87,13 +89,14 @@ def map_speed(report, settings, work):
     for name, path in objects():
         size = debug_info(path) / 1e6
         words = [PROGRAM, "map", "--filter", "!*", path]
-        bare, one, all_cores = [], [], []
+        bare, index, one, all_cores = [], [], [], []
         run([BARE_WALK, path], env)
         for count in range(settings.maps):
             progress(f"map, {name}: {count + 1} of {settings.maps}")
             os.sched_setaffinity(0, every[-1:])
             try:
                 bare.append(run([BARE_WALK, path], env))
+                index.append(run([INDEX_PASS, path], env))
                 one.append(run(words, env))
             finally:
                 os.sched_setaffinity(0, every)
@@ -102,8 +105,8 @@ def map_speed(report, settings, work):
         if shutil.which("gdb"):
             progress(f"gdb, {name}")
             line = ["gdb", "-nx", "-batch", "-ex", "info functions poll", path]
-            wall = run(line, env, err=os.devnull).wall
-            gdb = f"{wall / median(r.wall for r in one):.0f} x ({wall:.1f} s)"
+            cpu = run(line, env, err=os.devnull).cpu
+            gdb = f"{cpu / median(r.cpu for r in one):.0f} x ({cpu:.1f} s)"
         progress("")
         rows.append(
             [
@@ -113,6 +116,7 @@ def map_speed(report, settings, work):
                 spread([1e3 * r.cpu for r in one], "{:.0f}"),
                 spread([size / r.cpu for r in one], "{:.0f}"),
                 spread([1e3 * r.cpu for r in bare], "{:.0f}"),
+                spread([i.cpu / b.cpu for i, b in zip(index, bare)], "{:.2f}"),
                 spread([o.cpu / b.cpu for o, b in zip(one, bare)], "{:.2f}"),
                 spread([1e3 * r.wall for r in all_cores], "{:.0f}"),
                 f"{anonymous_peak(words, env):.0f}",
@@ -121,7 +125,7 @@ def map_speed(report, settings, work):
         )
     report.table(
         ["object", "MB", "1 core: wall, ms", "CPU, ms", "MB/s of CPU", "bare walk CPU, ms",
-         "map / bare", f"{len(every)} cores: wall, ms", "peak, MB", "gdb takes"],
+         "index pass / bare", "map / bare", f"{len(every)} cores: wall, ms", "peak, MB", "gdb takes"],
         rows,
     )
     report.line(f"\nAims: >= 200 MB/s, map / bare <= 2.5, peak <= 100 MB, gdb >= 40 x. {settings.maps} rounds.")
