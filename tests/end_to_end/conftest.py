@@ -52,6 +52,13 @@ def pytest_addoption(parser):
     parser.addoption("--all-tests", action="store_true", help="the long ones too")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """The matrix builds every ledger six times."""
+    if collection_path.name == "test_matrix.py" and not config.getoption("--all-tests"):
+        return True
+    return None
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
