@@ -292,10 +292,10 @@ SLOW = """
 #include <unistd.h>
 int clock_gettime(clockid_t clock, struct timespec *t)
 {
-	static long more;
-	long failed = syscall(SYS_clock_gettime, clock, t);
-	t->tv_sec += more += 3;
-	return (int)failed;
+    static long more;
+    long failed = syscall(SYS_clock_gettime, clock, t);
+    t->tv_sec += more += 3;
+    return (int)failed;
 }
 """
 
