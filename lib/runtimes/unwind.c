@@ -17,6 +17,8 @@
 #define MAX_ROWS 256 /* of a function's unwind table */
 #define MAX_CALL 7   /* bytes of a call instruction */
 #define MAX_LOCALS 65536u
+#define SMALL_FRAME 192u
+#define FEW_FRAMES 4
 
 struct af_unwind_file {
 	bool tried;
@@ -315,16 +317,15 @@ enum step { STEP_ON, STEP_END, STEP_LOST };
 static enum step step(struct af_unwinder *u, struct af_memory *memory, struct af_frame *frame,
 		      bool *is_signal, struct af_frame *caller);
 
-/* Whether the stack is at its end a few frames behind the one that `frame` returns to, if its
-   frame pointer is `rbp`. */
-static bool ends_soon(struct af_unwinder *u, struct context *c, uint64_t rbp)
+/* Whether the stack goes on to its end within `most` frames, if the frame pointer is `rbp`. */
+static bool ends(struct af_unwinder *u, struct context *c, uint64_t rbp, int most)
 {
 	struct af_frame frame = *c->frame, caller;
 	bool is_signal;
 	enum step result = STEP_ON;
 	frame.registers[6] = rbp;
 	frame.known |= 1u << 6;
-	for (int i = 0; i < 4 && result == STEP_ON; i++) {
+	for (int i = 0; i < most && result == STEP_ON; i++) {
 		result = step(u, c->memory, &frame, &is_signal, &caller);
 		frame = caller;
 		frame.module = module_of(u, --frame.pc);
@@ -336,8 +337,9 @@ static bool ends_soon(struct af_unwinder *u, struct context *c, uint64_t rbp)
  * A function with a frame pointer keeps its return address at [rbp + 8]. So, rbp unknown: the
  * first place above the stack pointer that holds a return address behind a call of this very
  * function; what lies nearer is of this function's own frame. A thread's first function is
- * called through a pointer, by a library that polls nothing: there the stack must end soon, and
- * no other return address may lie before.
+ * called through a pointer, by a library that polls nothing: there the stack must end soon. And a
+ * small function (futex_wait) may be called through a register: there it must go on to its end
+ * without another doubt. For both, no other return address may lie before.
  */
 static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_CFI *cfi,
 			       uint64_t *rbp)
@@ -364,10 +366,13 @@ static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_C
 			return true;
 		if (call == CALL_INDIRECT && loads_function(u, c, cfi, back))
 			return true;
+		bool library = module->image == AFM_NONE;
+		bool near = call == CALL_INDIRECT && at - sp < SMALL_FRAME;
 		u->guesses = true;
-		bool ends = first && module->image == AFM_NONE && ends_soon(u, c, at - 8);
+		bool fits = first && (library || near) &&
+			    ends(u, c, at - 8, library ? FEW_FRAMES : AF_MAX_FRAMES);
 		u->guesses = false;
-		if (ends)
+		if (fits)
 			return true;
 		first = false;
 	}

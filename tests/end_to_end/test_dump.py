@@ -7,6 +7,7 @@ import collections
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -277,6 +278,25 @@ def test_a_core_shows_the_same(asyncflame, dump, tmp_path, profile):
                 check(json.loads(done.out))
             else:
                 assert len(done.err.splitlines()) == 1 and "cut off" in done.err
+
+
+def test_a_core_that_is_broken(asyncflame, tmp_path):
+    """Bytes that are not what they were: a dump or one line, whatever they say."""
+    with serving("release", tmp_path) as (pid, _):
+        core = core_of(pid, tmp_path)
+    with open(core, "rb") as source:
+        whole = source.read(4 << 20)
+    chance = random.Random(7)
+    for _ in range(30):
+        broken = bytearray(whole)
+        end = chance.choice([4096, 1 << 20, len(broken)])
+        for _ in range(chance.choice([1, 8, 64, 512])):
+            broken[chance.randrange(end)] = chance.choice([0, 255, chance.randrange(256)])
+        path = tmp_path / "broken"
+        path.write_bytes(broken)
+        done = asyncflame("dump", "--values", path, "--exe", fixture("release", "shop"))
+        assert done.status in (0, 125), done
+        assert len(done.err.splitlines()) == (done.status != 0), done.err
 
 
 def refused(asyncflame, *words):
