@@ -235,6 +235,9 @@ static bool room_is_left(const struct af_session *s)
 bool af_own_drain(struct af_session *s)
 {
 	uint32_t state = atomic_load(&s->drained_by_host);
+	/* What is lost then is counted, in a file that has no end. */
+	if (atomic_load(&s->confined))
+		return false;
 	if (state == AF_OWN_OVER || (state == AF_OWN_NOT && af_companion_lives(s)))
 		return false;
 	lock();

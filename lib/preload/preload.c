@@ -18,9 +18,11 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -193,6 +195,29 @@ static void finish_alone(struct af_session *s)
 	    text);
 }
 
+/*
+ * The one symbol that stands before libc's: a sandbox begins with one of these (seccomp is not
+ * to be had without the first, but for root). Behind it a forked process could not start a
+ * companion any more, and a system call that the filter does not know may be death.
+ */
+__attribute__((visibility("default"))) int prctl(int option, ...)
+{
+	va_list arguments;
+	unsigned long value[4];
+	va_start(arguments, option);
+	for (int i = 0; i < 4; i++)
+		value[i] = va_arg(arguments, unsigned long);
+	va_end(arguments);
+	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP)
+		af_record_confine();
+	long result = af_syscall6(SYS_prctl, option, (long)value[0], (long)value[1], (long)value[2],
+				  (long)value[3], 0);
+	if (result >= 0)
+		return (int)result;
+	errno = (int)-result;
+	return -1;
+}
+
 /* The program is at its end, in order. Without a wrapper nobody else waits for the trace:
    we do, as long as the companion lives. */
 __attribute__((destructor)) static void af_preload_end(void)
@@ -202,12 +227,13 @@ __attribute__((destructor)) static void af_preload_end(void)
 		return;
 	set_host_state(s, AF_HOST_ENDING);
 	wake(&s->full_count);
-	for (;;) {
+	bool confined = atomic_load(&s->confined);
+	for (int i = 0; !confined || i < 20; i++) {
 		struct timespec step = {.tv_nsec = 100000000};
 		uint32_t seen = atomic_load(&s->companion_state);
 		if (seen == AF_COMPANION_DONE)
 			return;
-		if (!af_companion_lives(s)) {
+		if (!confined && !af_companion_lives(s)) {
 			/* It may have been done just now. */
 			if (atomic_load(&s->companion_state) != AF_COMPANION_DONE)
 				finish_alone(s);

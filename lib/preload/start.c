@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,7 +35,29 @@ static void close_fd(long fd)
 
 static uint64_t head_size(void)
 {
-	return (sizeof(struct af_session) + 4095) & ~UINT64_C(4095);
+	return (sizeof(struct af_session) + AF_CHUNK_SIZE - 1) / AF_CHUNK_SIZE * AF_CHUNK_SIZE;
+}
+
+/* Aligned to the size of a chunk: the stubs rely on it. */
+static long map_aligned(uint64_t size, long fd)
+{
+	long room = af_syscall6(SYS_mmap, 0, (long)(size + AF_CHUNK_SIZE), PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room < 0 && room > -4096)
+		return room;
+	long at = (room + AF_CHUNK_SIZE - 1) / AF_CHUNK_SIZE * AF_CHUNK_SIZE;
+	long end = at + (long)size, behind = room + AF_CHUNK_SIZE - at;
+	long mapped = af_syscall6(SYS_mmap, at, (long)size, PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_FIXED, fd, 0);
+	if (mapped != at) {
+		call(SYS_munmap, room, (long)(size + AF_CHUNK_SIZE), 0);
+		return mapped;
+	}
+	if (at > room)
+		call(SYS_munmap, room, at - room, 0);
+	if (behind > 0)
+		call(SYS_munmap, end, behind, 0);
+	return at;
 }
 
 /* To grow a file beyond RLIMIT_FSIZE, even one in memory, is SIGXFSZ. */
@@ -58,8 +81,7 @@ struct af_session *af_session_map(int *fd)
 		uint64_t size = head_size() + (uint64_t)n * AF_CHUNK_SIZE;
 		if (call(SYS_ftruncate, memory, (long)size, 0) < 0)
 			continue;
-		long at = af_syscall6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED,
-				      memory, 0);
+		long at = map_aligned(size, memory);
 		if (at < 0 && at > -4096)
 			continue;
 		struct af_session *s = (struct af_session *)at;
@@ -135,10 +157,11 @@ static void become_companion(const struct af_session *s, const long fds[3])
 }
 
 /* No exit signal: of the child in between neither a handler of SIGCHLD nor wait() of the
-   host's ever hears. libc is not told, no handler of the host's runs in the child. */
+   host's ever hears. Untraced: a debugger would take it for a thread of the host. libc is
+   not told, no handler of the host's runs in the child. */
 static long plain_fork(void)
 {
-	return af_syscall6(SYS_clone, 0, 0, 0, 0, 0, 0);
+	return af_syscall6(SYS_clone, CLONE_UNTRACED, 0, 0, 0, 0, 0);
 }
 
 const char *af_companion_start(struct af_session *session, int fd, int *answer)
@@ -227,6 +250,9 @@ static void leave_parents(struct af_session *parents)
 struct af_session *af_session_fork(struct af_session *parents)
 {
 	int fd, answer;
+	if (atomic_load(
+		    &parents->confined)) /* and so is this process: no call that we need is safe */
+		return NULL;
 	struct af_session *s = af_session_map(&fd);
 	if (s) {
 		copy_description(s, parents);

@@ -61,8 +61,8 @@
 	addq	af_gate(%rip), \scratch	/* 0 in a process that was just forked */
 	movl	$16, %r11d
 	xaddq	%r11, %fs:AF_THREAD_CURSOR(\scratch)
-	cmpq	%fs:AF_THREAD_LIMIT(\scratch), %r11
-	jb	.Lhave\@
+	testl	$AF_SLOT_MASK, %r11d
+	jnz	.Lhave\@
 	call	af_refill
 	jmp	.Lagain\@
 .Lhave\@:

@@ -122,7 +122,7 @@ struct af_session {
 	/* Both: */
 	_Atomic uint64_t free_list;	/* tag << 32 | index + 1 of the first free chunk */
 	_Atomic uint32_t chunks_used;	/* chunks from this one on were never touched */
-	uint32_t reserved0;
+	_Atomic uint32_t confined;	/* host: only system calls that every program needs */
 	_Atomic uint32_t full_count;	/* futex: chunks left so far */
 	_Atomic uint32_t freed_count;	/* futex: chunks drained so far */
 	_Atomic uint32_t host_waiters;	/* threads waiting for a free chunk */

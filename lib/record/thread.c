@@ -43,6 +43,7 @@ OFFSET(af_hook, root, AF_HOOK_ROOT);
 OFFSET(af_hook, self_mask, AF_HOOK_SELF_MASK);
 _Static_assert(sizeof(struct af_hook) == 64, "one cache line");
 _Static_assert(sizeof(struct af_gate) == 4096, "one page");
+_Static_assert(AF_SLOT_MASK == AF_CHUNK_SIZE - sizeof(struct af_chunk), "the header's slots");
 
 #define WAIT_STEP_NS 5000000 /* 5 ms, up to */
 #define WAIT_STEPS 40	     /* 200 ms in all, then drop */
@@ -61,7 +62,9 @@ static struct af_session *_Atomic session;
 static uint32_t generation; /* of `session`: one more in every forked process */
 
 /* Where records go that cannot be kept. Threads overwrite each other's: nobody reads it. */
-static struct afr_record sink[512] __attribute__((aligned(64)));
+static struct afr_record sink[AF_CHUNK_SIZE / sizeof(struct afr_record)]
+	__attribute__((aligned(AF_CHUNK_SIZE)));
+#define SINK_RECORDS (AF_CHUNK_RECORDS)
 
 static void open_gate(struct af_session *s)
 {
@@ -179,8 +182,9 @@ static void leave_chunk(struct af_session *s, struct af_thread *t)
 
 static void use_chunk(struct af_session *s, struct af_thread *t, struct af_chunk *chunk)
 {
+	bool confined = atomic_load(&s->confined);
 	if (!t->number) {
-		t->tid = (uint32_t)af_syscall4(SYS_gettid, 0, 0, 0, 0);
+		t->tid = confined ? 0 : (uint32_t)af_syscall4(SYS_gettid, 0, 0, 0, 0);
 		t->number = atomic_fetch_add(&s->threads, 1) + 1;
 	}
 	chunk->tid = t->tid;
@@ -189,7 +193,9 @@ static void use_chunk(struct af_session *s, struct af_thread *t, struct af_chunk
 	chunk->filled = 0;
 	/* Every time stamp in it is read after its slot was taken, so after this one. */
 	chunk->taken = __builtin_ia32_rdtsc() - af_record_base;
-	af_syscall4(SYS_prctl, PR_GET_NAME, (long)chunk->name, 0, 0);
+	chunk->name[0] = '\0'; /* then the companion asks */
+	if (!confined)
+		af_syscall4(SYS_prctl, PR_GET_NAME, (long)chunk->name, 0, 0);
 	atomic_store_explicit(&chunk->state, AF_CHUNK_ACTIVE, memory_order_release);
 	t->chunk = chunk;
 	t->cursor = (uint64_t)af_chunk_records(chunk);
@@ -202,8 +208,8 @@ static void use_sink(struct af_session *s, struct af_thread *t)
 {
 	if (s)
 		atomic_fetch_add(&s->dropped, 1);
-	t->sunk_from = t->cursor = (uint64_t)sink;
-	t->limit = t->cursor + sizeof(sink);
+	t->sunk_from = t->cursor = (uint64_t)sink + sizeof(struct af_chunk);
+	t->limit = (uint64_t)sink + sizeof(sink);
 }
 
 /*
@@ -232,7 +238,7 @@ static void move_records(struct af_thread *t, struct af_chunk *stale)
 static void refill(struct af_session *s, struct af_thread *t)
 {
 	if (s && t->sunk_from)
-		atomic_fetch_add(&s->dropped, sizeof(sink) / sizeof(sink[0]) - 1);
+		atomic_fetch_add(&s->dropped, SINK_RECORDS - 1);
 	t->sunk_from = 0;
 	if (s && t->chunk)
 		leave_chunk(s, t);
@@ -247,14 +253,23 @@ static void refill(struct af_session *s, struct af_thread *t)
 		use_sink(s, t);
 }
 
-/* From the stubs, when the slot they took lies behind the thread's limit. */
-void af_record_refill(void)
+static void block_signals(uint64_t *before)
 {
-	struct af_thread *t = &af_thread;
-	uint64_t all = ~UINT64_C(0), before = 0;
-	af_syscall4(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&all, (long)&before, 8);
+	uint64_t all = ~UINT64_C(0);
+	af_syscall4(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&all, (long)before, 8);
+}
+
+static void unblock_signals(const uint64_t *before)
+{
+	af_syscall4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)before, 0, 8);
+}
+
+/* With all signals blocked. */
+static void next_place(struct af_thread *t)
+{
 	if (!__atomic_load_n(&af_gate.shift, __ATOMIC_ACQUIRE))
 		meet_closed_gate();
+	t->nobody[0] = 0;
 	struct af_session *s = atomic_load(&session);
 	struct af_chunk *stale = NULL;
 	if (t->generation != generation) {
@@ -266,7 +281,28 @@ void af_record_refill(void)
 		refill(s, t);
 	if (stale && t->chunk)
 		move_records(t, stale);
-	af_syscall4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&before, 0, 8);
+}
+
+/* From the stubs, when the slot they took lies behind the thread's limit. */
+void af_record_refill(void)
+{
+	uint64_t before = 0;
+	block_signals(&before);
+	next_place(&af_thread);
+	unblock_signals(&before);
+}
+
+void af_record_confine(void)
+{
+	uint64_t before = 0;
+	if (!atomic_load(&session)) /* nothing is hooked, or nothing can be recorded */
+		return;
+	block_signals(&before);
+	next_place(&af_thread);
+	struct af_session *s = atomic_load(&session);
+	if (s)
+		atomic_store(&s->confined, 1);
+	unblock_signals(&before);
 }
 
 struct afr_record *af_record_slot(void)
@@ -277,7 +313,7 @@ struct afr_record *af_record_slot(void)
 		uint64_t slot = sizeof(struct afr_record);
 		__asm__("xaddq %0, %1"
 			: "+r"(slot), "+m"(place[AF_THREAD_CURSOR / sizeof(*place)]));
-		if (slot < place[AF_THREAD_LIMIT / sizeof(*place)])
+		if (slot & AF_SLOT_MASK)
 			return (struct afr_record *)slot;
 		af_record_refill();
 	}

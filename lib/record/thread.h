@@ -8,6 +8,10 @@
 
 #define AF_THREAD_CURSOR 0
 #define AF_THREAD_LIMIT 8
+/* A slot is one unless these bits of its address are 0: then it lies where the header of a
+   chunk is (chunks and the sink are aligned to their size), so behind the last slot of the one
+   before, or nowhere. The address alone decides: whatever a signal handler does in between. */
+#define AF_SLOT_MASK 0xffc0
 #define AF_GATE_OPEN 16 /* from a thread's `nobody` to its own cursor */
 
 #define AF_HOOK_DISPLACED 0
@@ -113,6 +117,10 @@ void af_record_start(struct af_session *session);
 struct af_session *af_record_session(void);
 /* In a fork's child, where the kernel may not have wiped the gate (before Linux 4.14). */
 void af_record_forked(void);
+
+/* The calling thread is about to forbid itself system calls: what will be needed is made now,
+   and from here on only futex and rt_sigprocmask are called. Any thread, any context. */
+void af_record_confine(void);
 
 /* Gives a forked process its own session, or NULL, at the first record in it. Called with
    all signals blocked, by any thread, in any context, once per process: no libc, no vector

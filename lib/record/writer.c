@@ -305,7 +305,7 @@ static bool write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 	};
 	for (unsigned i = 0; i < sizeof(head.name); i++)
 		head.name[i] = chunk->name[i];
-	if (!w->own && head.sequence < NAMED_CHUNKS)
+	if (!w->own && (head.sequence < NAMED_CHUNKS || !head.name[0]))
 		read_thread_name(w->session->host_pid, head.tid, head.name);
 	head.name[15] = '\0';
 	const size_t size = count * sizeof(*records);
