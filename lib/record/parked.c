@@ -13,6 +13,10 @@
 #define PROBES 16	  /* of the node table */
 #define VTABLE_CACHE 1024 /* a power of two */
 
+/* RUNNING and COMPLETE of a task's state (tokio 1.x, runtime/task/state.rs). A shutdown sets the
+   first; the other bits, and the count of references, change at any time. */
+#define TOKIO_LIFECYCLE 3
+
 /* The tables of the map, copied: the file may be gone or cut short while we run. */
 static struct {
 	const struct afm_step *steps;
@@ -295,7 +299,7 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 {
 	uint64_t root = hook->root;
 	struct walk w;
-	uint64_t before = 0, state = header + map.tokio_state;
+	uint64_t state = header + map.tokio_state;
 	/* The guard knows threads by their numbers; and a process that was just forked has no
 	   session of its own yet. */
 	if (!af_thread.number || !af_gate.shift)
@@ -307,8 +311,8 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 	w.inside = w.refused = false;
 	if (!w.session)
 		return;
-	if (w.guarded)
-		before = load_tag(state, 8);
+	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
+		return;
 	w.todo[w.n_todo++] = (struct value){
 		.at = header + (uint32_t)root,
 		.step = (uint32_t)(root >> ROOT_STEP_SHIFT) & 0x1fffffff,
@@ -318,7 +322,7 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 	if (w.inside)
 		af_guard_leave();
 	/* Somebody else has taken the task meanwhile: what we saw may be of no moment at all. */
-	if (w.guarded && load_tag(state, 8) != before)
+	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
 	for (uint32_t i = 0; i < w.n_leaves; i++)
 		record_leaf(hook, w.leaves[i]);
