@@ -94,6 +94,9 @@ static bool try_read(struct af_task_list *t, struct af_found_task *found,
 		       (t->snapshot.still || !contradicts(tree));
 	else if (!af_task_read_tree(&t->target, task->image, task->root, task->header, task, tree))
 		return false;
+	/* It has gone on since the threads were looked at. */
+	if (found->found_by == AF_BY_HEADER && task->state != AF_TASK_RUNNING)
+		found->thread = 0;
 	read_spawned(t, found);
 	if (task->state != AF_TASK_IDLE && task->state != AF_TASK_SCHEDULED)
 		tree->n_nodes = 0;
