@@ -40,22 +40,21 @@ def dump(run):
     return run_dump
 
 
-# What is not seen yet, so that it is written down and nothing else may be missing: the future of a
-# block_on is not always found in the frame of its thread; in optimised builds of rustc 1.95 a JoinSet's
-# list is not followed.
+# What is not seen yet in release builds with several codegen units, written down so that nothing else may be
+# missing: some futures of block_on are not found in the frame of their thread, and rustc 1.95's JoinSet is not
+# followed to its tasks. Debug builds and fat LTO show all of it.
 def is_gap(program, build, missing):
     label = missing.split(" ")[0]
-    return program.tasks[label]["kind"] == "block_on" and (label, "debug" in build) not in FOUND
+    return build in ("release", "debian-release") and program.tasks[label]["kind"] == "block_on"
 
 
-FOUND = {("handle_block_on", True), ("second_block_on", True), ("local_block_on", True)}
 UNFOLLOWED = "tokio_tasks::joins_set: waits for the tasks"
 
 
 def assert_agrees(program, document, crate, build):
     compared = Comparison(program.tasks, document, crate, "debug" not in build)
     missing = [line for line in compared.missing if not is_gap(program, build, line)]
-    wrong = [line for line in compared.wrong if "debug" in build or not line.startswith(UNFOLLOWED)]
+    wrong = [line for line in compared.wrong if build != "release" or not line.startswith(UNFOLLOWED)]
     assert not wrong and not missing, compared.report()
     known = [task for task in program.tasks.values() if task["kind"] not in ("blocking", "block_on")]
     assert compared.right["tasks"] >= len(known)
