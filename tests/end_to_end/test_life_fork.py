@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Processes that become two, or another program: each has its own trace, exact."""
 import os
+import re
 import time
 
 import pytest
 
-from conftest import LIBRARY, PROFILES, clean_environment, fixture
+from conftest import LIBRARY, PROFILES, PROGRAM, clean_environment, fixture
 from life import check_exact, lead, told
 
 PARENT = 20_000
@@ -90,3 +91,16 @@ def test_children_that_do_not_poll_have_no_companion(engine, cache, tmp_path, pr
                          file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)])
     assert os.waitpid(pid, 0)[1] == 0
     assert [path.name for path in runtime.iterdir()] == [f"{pid}-0.session"]
+
+
+@pytest.mark.parametrize("profile", ["debug", "release"])
+def test_soak(run, engine, profile, request):
+    """Threads and children that come and go, for 5 minutes each with --all-tests."""
+    seconds = 300 if request.config.getoption("--all-tests") else 3
+    ended = run(PROGRAM, "-o", "s.raw", fixture(profile, "life"), "soak", seconds,
+                timeout=seconds + 120)
+    assert ended.status == 0 and "LOST" not in ended.err
+    recorded = [int(polls.replace(",", ""))
+                for polls in re.findall(r"^asyncflame: ([0-9,]+) polls", ended.err, re.M)]
+    assert sorted(recorded) == sorted(polls for _, polls in told(ended.out))
+    assert len(recorded) > seconds
