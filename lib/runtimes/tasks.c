@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "runtimes/names.h"
+
 #define TRIES 12
 #define BATCH 256 /* tasks */
 #define BATCH_NODES 65536u
@@ -98,6 +100,9 @@ static bool try_read(struct af_task_list *t, struct af_found_task *found,
 	if (found->found_by == AF_BY_HEADER && task->state != AF_TASK_RUNNING)
 		found->thread = 0;
 	read_spawned(t, found);
+	if (found->executor == AFM_X_ASYNC_TASK && tree->n_nodes)
+		af_task_name(&t->target, task->image, task->future_type, task->future, found->name,
+			     sizeof(found->name));
 	if (task->state != AF_TASK_IDLE && task->state != AF_TASK_SCHEDULED)
 		tree->n_nodes = 0;
 	return t->snapshot.still || !contradicts(tree);

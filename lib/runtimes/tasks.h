@@ -34,6 +34,7 @@ struct af_found_task {
 	uint32_t driven;  /* by a stack: in threads.driven */
 	uint32_t woken;	  /* by a waker: in wakers */
 	uint64_t spawned; /* address of the Location of the call that spawned it, or 0 */
+	char name[48];	  /* what the program calls it; "" where it has none */
 	uint64_t owner;	  /* tokio: the id of the runtime's list of tasks */
 };
 

@@ -280,7 +280,7 @@ static void json_stack(struct af_stacks_writer *w, const struct af_stack *stack)
 		put_number(w, "\"id\": ", found->task.id);
 	else
 		put(w, "\"id\": null");
-	put(w, ", \"name\": null");
+	put_key_text(w, ", \"name\": ", *found->name ? found->name : NULL);
 	put_key_text(w, ", \"executor\": ", af_stacks_executor(found));
 	put_hex(w, ", \"address\": ", found->task.header);
 	put_key_text(w, ", \"state\": ", af_stacks_state(found));

@@ -113,6 +113,11 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 		fprintf(w->out, "task %" PRIu64, found->task.id);
 	else
 		fprintf(w->out, "task at 0x%" PRIx64, found->task.header);
+	if (*found->name && !w->options->group) {
+		fputs(" \"", w->out);
+		put_text(w->out, found->name);
+		fputc('"', w->out);
+	}
 	fputs(" ", w->out);
 	put_name(w->out, name);
 	paint(w, PLAIN);

@@ -18,6 +18,7 @@ import time
 import pytest
 
 from conftest import PROFILES, PROGRAM, REPOSITORY, fixture
+from parked import parked
 
 SHOP = REPOSITORY / "fixtures" / "src" / "shop"
 NOBODY = 65534
@@ -406,3 +407,13 @@ def test_under_full_load(dump, asyncflame, request, tmp_path, profile):
         assert done >= rounds
         assert shown > 10 * done, "connections were looked at"
         assert moving < shown / 2
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_names_of_tasks(dump, profile):
+    """async-std keeps what task::Builder was given; nobody else has a name."""
+    with parked(fixture(profile, "parked-async-std")) as program:
+        found = dump(program.pid)
+    named = [task for task in found["tasks"] if task["name"]]
+    assert [task["name"] for task in named] == ["built"]
+    assert named[0]["executor"] == "async-task"
