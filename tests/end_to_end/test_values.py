@@ -33,7 +33,6 @@ class Parked:
         self.map = cache / f"{build_id(program)}.afmap"
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env=environment)
-        self.bias = "0x" + bias(self.process.pid, os.path.realpath(program))
         self.said, places = [], []
         for line in self.process.stdout:
             words = line.split()
@@ -45,6 +44,8 @@ class Parked:
             else:
                 name, sign, text = re.fullmatch(r"  (\S+) ([=~]) ?(.*)\n", line).groups()
                 self.said[-1][1][name] = text if sign == "=" else None
+        # Not before it has said something: a process that has just begun its exec has no maps.
+        self.bias = "0x" + bias(self.process.pid, os.path.realpath(program))
         self.read = self.ask(places)
 
     def ask(self, places):
