@@ -302,7 +302,7 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 	uint64_t state = header + map.tokio_state;
 	/* The guard knows threads by their numbers; and a process that was just forked has no
 	   session of its own yet. */
-	if (!af_thread.number || !af_gate.shift)
+	if ((!af_thread.number && !af_thread.sunk_from) || !af_gate.shift)
 		af_record_refill();
 	/* One by one: the compiler would clear the whole of it, by a call to libc's memset. */
 	w.session = af_record_session();

@@ -2,17 +2,21 @@
 #include "record/parked_guard.h"
 
 #include <stdatomic.h>
+#include <sys/mman.h>
 
+#include "record/syscall.h"
 #include "record/thread.h"
 
 #define READERS 512	      /* threads with higher numbers do not enter */
 #define STAYS_CLOSED 30000000 /* ticks, some 10 ms: the next shutdown is likely near */
-#define PATIENCE 60000000     /* ticks, some 20 ms: a reader that was put to sleep */
+/* Ticks, half a second or more: a reader that is preempted comes back long before; one that
+   was cancelled in the middle never does. */
+#define PATIENCE UINT64_C(2000000000)
 
 static struct reader {
-	_Atomic uint32_t inside; /* how deep; written by its own thread only */
+	_Atomic uint32_t inside; /* how deep; its own thread's, but see wait_for_readers */
 	char pad[60];
-} readers[READERS] __attribute__((aligned(64)));
+} readers[READERS] __attribute__((aligned(4096)));
 
 static struct {
 	const struct af_guard_vtable *vtables; /* by address */
@@ -29,6 +33,8 @@ void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint3
 	guard.vtables = vtables;
 	guard.count = count;
 	guard.offset = vtable_offset;
+	/* A forked process has none of its parent's readers. */
+	af_syscall4(SYS_madvise, (long)readers, sizeof(readers), MADV_WIPEONFORK, 0);
 	guard.ready = true;
 }
 
@@ -61,8 +67,14 @@ bool af_guard_enter(void)
 
 void af_guard_leave(void)
 {
-	/* Release: what was read has been read. */
-	atomic_fetch_sub_explicit(&readers[af_thread.number - 1].inside, 1, memory_order_release);
+	_Atomic uint32_t *inside = &readers[af_thread.number - 1].inside;
+	uint32_t depth = atomic_load(inside);
+	/* Not below 0, where somebody has lost patience: the next one inside would count as
+	   none. Release: what was read has been read. */
+	while (depth &&
+	       !atomic_compare_exchange_weak_explicit(inside, &depth, depth - 1,
+						      memory_order_release, memory_order_relaxed))
+		;
 }
 
 /* All but this thread: a signal handler that shuts down what it has interrupted would wait
@@ -74,7 +86,6 @@ static void wait_for_readers(void)
 		while (i != af_thread.number - 1 && atomic_load(&readers[i].inside)) {
 			__builtin_ia32_pause();
 			if (__builtin_ia32_rdtsc() - begin > PATIENCE) {
-				/* Of a thread that was forked away, or cancelled. */
 				atomic_store(&readers[i].inside, 0);
 				break;
 			}

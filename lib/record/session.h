@@ -109,7 +109,7 @@ struct af_session {
 	_Atomic uint32_t map_state;	/* enum af_map_state */
 	_Atomic uint32_t companion_state; /* enum af_companion_state; futex */
 	_Atomic uint32_t companion_pid;
-	uint32_t map_in_session;	/* no cache: map is at `map_offset` of map_fd's file */
+	uint32_t reserved2;
 	char map_path[AF_PATH_MAX];	/* where the map lies if map_state is READY */
 	char message[512];		/* why there is none (NOTHING, FAILED) */
 

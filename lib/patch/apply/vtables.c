@@ -2,7 +2,7 @@
 /*
  * tokio's task vtables in an object's data: their `shutdown` is led through the guard
  * (record/parked_guard.h). A vtable is found by its first word, the address of a task root
- * of the map, and is one if the others are functions too.
+ * of the map, and is one if what stands where `dealloc`, `shutdown` and `id_offset` are can be these.
  */
 #include <link.h>
 #include <string.h>
@@ -16,8 +16,8 @@
 struct finder {
 	const struct af_futuremap *map;
 	const struct af_object_place *place;
-	uint64_t poll, shutdown, size; /* layout of a vtable */
-	uint64_t lowest, highest;      /* of all roots, run-time */
+	uint64_t poll, shutdown, dealloc, id, size; /* layout of a vtable */
+	uint64_t lowest, highest;		    /* of all roots, run-time */
 	struct af_guard_vtable *found;
 	uint32_t n_found;
 	uint8_t *seen; /* by root: its vtable has been found */
@@ -57,7 +57,8 @@ static void look_at_segment(struct finder *f, uint64_t from, uint64_t to)
 		if (root == AFM_NONE)
 			continue;
 		uint64_t shutdown = *(const uint64_t *)(at + f->shutdown);
-		if (!is_text(f, shutdown))
+		if (!is_text(f, shutdown) || !is_text(f, *(const uint64_t *)(at + f->dealloc)) ||
+		    *(const uint64_t *)(at + f->id) >= 4096)
 			continue;
 		if (f->n_found == VTABLES_MAX) {
 			f->too_many = true;
@@ -123,9 +124,12 @@ void af_patch_vtables(const struct af_futuremap *map, const struct af_object_pla
 	if (!f.highest || !af_futuremap_layout(map, "tokio.Header.vtable", &vtable) ||
 	    !af_futuremap_layout(map, "tokio.Vtable.poll", &f.poll) ||
 	    !af_futuremap_layout(map, "tokio.Vtable.shutdown", &f.shutdown) ||
+	    !af_futuremap_layout(map, "tokio.Vtable.dealloc", &f.dealloc) ||
+	    !af_futuremap_layout(map, "tokio.Vtable.id_offset", &f.id) ||
 	    !af_futuremap_layout(map, "tokio.Vtable.size", &f.size) || vtable > 4096 ||
-	    f.size > 4096 || f.poll % 8 || f.shutdown % 8 || f.poll + 8 > f.size ||
-	    f.shutdown + 8 > f.size)
+	    f.size > 4096 || f.poll % 8 || f.shutdown % 8 || f.dealloc % 8 || f.id % 8 ||
+	    f.poll + 8 > f.size || f.shutdown + 8 > f.size || f.dealloc + 8 > f.size ||
+	    f.id + 8 > f.size)
 		return;
 	size_t room = VTABLES_MAX * sizeof(*f.found) + map->header->roots.count;
 	f.found = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
