@@ -6,6 +6,7 @@ ASYNCFLAME_BUILD names another build directory than build/.
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -57,6 +58,20 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path.name == "test_matrix.py" and not config.getoption("--all-tests"):
         return True
     return None
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    item.failed_so_far = getattr(item, "failed_so_far", False) or report.failed
+
+
+@pytest.fixture
+def tmp_path(tmp_path, request):
+    """The test's own directory, kept only if it fails: traces and cores come to gigabytes."""
+    yield tmp_path
+    if not getattr(request.node, "failed_so_far", True):
+        shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
