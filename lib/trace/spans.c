@@ -47,9 +47,40 @@ static uint32_t find_task(struct af_walker *walker, enum af_task_key key,
 	return number;
 }
 
+/* What was read of the task shows its future as one that was never polled. */
+static bool shows_unstarted(const struct af_span_stack *stack, const struct af_walker *walker)
+{
+	struct af_level level = {.started = true};
+	uint32_t number = stack->n_nodes ? stack->nodes[0] : 0;
+	for (uint32_t i = 0; i < AF_LEVELS_MAX && af_trace_level(walker->trace, number, &level);
+	     i++)
+		number = level.parent;
+	return !level.started;
+}
+
 static bool is_born_with(const struct af_walker *walker, const struct af_span *span)
 {
 	return span->task && af_tasks_get(&walker->trace->tasks, span->task)->polls == 0;
+}
+
+static void tell_wait(struct af_walker *walker, const struct af_wait *wait)
+{
+	if (walker->visitor->wait && !walker->visitor->wait(walker->context, wait))
+		walker->stopped = true;
+}
+
+/* It was the same task after all. */
+static void tell_owed_wait(struct af_walker *walker, struct af_open_span *root)
+{
+	if (!root->owes_wait)
+		return;
+	root->owes_wait = false;
+	struct af_wait wait = {
+		.task = af_tasks_get(&walker->trace->tasks, root->span.task),
+		.begin = root->wait_begin,
+		.end = root->span.begin,
+	};
+	tell_wait(walker, &wait);
 }
 
 /*
@@ -69,6 +100,7 @@ static void replace_task(struct af_span_stack *stack, struct af_walker *walker, 
 	for (uint32_t i = (uint32_t)at; i < stack->depth; i++)
 		stack->open[i].span.task = number;
 	root->fresh = true;
+	root->owes_wait = false;
 }
 
 static void begin_own_future(struct af_span_stack *stack, struct af_walker *walker,
@@ -82,6 +114,7 @@ static void begin_own_future(struct af_span_stack *stack, struct af_walker *walk
 	open->own = true;
 	if (open->span.first_poll && !root->fresh)
 		replace_task(stack, walker, open->root);
+	tell_owed_wait(walker, root);
 }
 
 /*
@@ -109,8 +142,9 @@ static void begin_task(struct af_span_stack *stack, struct af_walker *walker,
 	if (kind == AFR_ENTER_TASK || kind == AFR_ENTER_TASK_AT) {
 		open->owns_task = true;
 		open->root = (int32_t)stack->depth - 1;
-		span->task = find_task(walker, kind == AFR_ENTER_TASK ? AF_KEY_ID : AF_KEY_ADDRESS,
-				       span, false);
+		span->task =
+			find_task(walker, kind == AFR_ENTER_TASK ? AF_KEY_ID : AF_KEY_ADDRESS, span,
+				  kind == AFR_ENTER_TASK_AT && shows_unstarted(stack, walker));
 		/* Nothing is to be replaced where ids are told. */
 		open->fresh = kind == AFR_ENTER_TASK || is_born_with(walker, span);
 	} else if (span->outermost) {
@@ -125,11 +159,9 @@ static void begin_task(struct af_span_stack *stack, struct af_walker *walker,
 }
 
 /* The time since the task's last poll, if there was one. */
-static void end_wait(struct af_span_stack *stack, struct af_walker *walker,
-		     const struct af_open_span *open)
+static void end_wait(const struct af_span_stack *stack, struct af_walker *walker,
+		     struct af_open_span *open)
 {
-	if (!walker->visitor->wait)
-		return;
 	const struct af_task *task = af_tasks_get(&walker->trace->tasks, open->span.task);
 	if ((!task->polls && !task->polling) || task->state != AF_TASK_ALIVE)
 		return;
@@ -141,9 +173,13 @@ static void end_wait(struct af_span_stack *stack, struct af_walker *walker,
 		.end = open->span.begin,
 		.n_nodes = stack->n_nodes,
 	};
+	/* Nothing was read of it: perhaps it is another one's first poll, see replace_task(). */
+	open->owes_wait = open->root >= 0 && !open->fresh && !stack->n_nodes;
+	open->wait_begin = wait.begin;
+	if (open->owes_wait)
+		return;
 	memcpy(wait.nodes, stack->nodes, sizeof(wait.nodes));
-	if (!walker->visitor->wait(walker->context, &wait))
-		walker->stopped = true;
+	tell_wait(walker, &wait);
 }
 
 static void end_task(struct af_walker *walker, const struct af_open_span *open)
@@ -254,6 +290,7 @@ static void end_span(struct af_span_stack *stack, struct af_walker *walker, uint
 		stack->open[open->root].own_function = span->function;
 	}
 	explain(stack, open);
+	tell_owed_wait(walker, open);
 	end_task(walker, open);
 	walker->counts->spans++;
 	if (walker->visitor->end && !walker->visitor->end(walker->context, span))

@@ -20,9 +20,11 @@
 
 struct af_open_span {
 	struct af_span span;
-	int32_t root;			/* index in the stack of the innermost task root, or -1 */
-	bool owns_task;			/* this span is a poll of its task as a whole */
-	bool fresh;			/* ... and the first one that we know of */
+	int32_t root;	/* index in the stack of the innermost task root, or -1 */
+	bool owns_task; /* this span is a poll of its task as a whole */
+	bool fresh;	/* ... and the first one that we know of */
+	bool owes_wait; /* ... its wait, from wait_begin, is not told yet */
+	uint64_t wait_begin;
 	bool own;			/* this span polls the future of the root below it */
 	bool own_seen;			/* root: the poll of its own future has begun */
 	enum af_span_result own_result; /* root: and what became of it */

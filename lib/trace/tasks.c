@@ -96,6 +96,9 @@ uint32_t af_tasks_find(struct af_tasks *tasks, enum af_task_key key, uint64_t va
 	if (slot->key != AF_KEY_NONE && !fresh &&
 	    (key == AF_KEY_ID || af_tasks_get(tasks, slot->task)->state == AF_TASK_ALIVE))
 		return slot->task;
+	/* It is gone without a word, and waits no more: its memory is another's. */
+	if (slot->key != AF_KEY_NONE)
+		af_tasks_get(tasks, slot->task)->pending = false;
 	want.task = born(tasks, value, function, now);
 	if (!want.task)
 		return 0;

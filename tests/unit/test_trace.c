@@ -38,6 +38,8 @@ struct seen {
 	struct af_span spans[256];
 	char at[256][64]; /* parked_at */
 	unsigned n, begun;
+	struct af_wait waits[256];
+	unsigned n_waits;
 	const struct af_trace *trace;
 };
 
@@ -96,6 +98,15 @@ static bool on_end(void *context, struct af_span *span)
 	return true;
 }
 
+static bool on_wait(void *context, const struct af_wait *wait)
+{
+	struct seen *seen = context;
+	assert_true(wait->begin <= wait->end);
+	if (seen->n_waits < 256)
+		seen->waits[seen->n_waits++] = *wait;
+	return true;
+}
+
 static void no_error(struct af_error *error)
 {
 	if (error)
@@ -104,7 +115,8 @@ static void no_error(struct af_error *error)
 
 static void load(struct fixture *f, size_t size)
 {
-	static const struct af_visitor visitor = {.begin = on_begin, .end = on_end};
+	static const struct af_visitor visitor = {
+		.begin = on_begin, .end = on_end, .wait = on_wait};
 	raw_save(&f->raw, f->path, size);
 	af_trace_close(f->trace);
 	no_error(af_trace_open(&f->trace, f->path));
@@ -282,6 +294,11 @@ static void a_reused_address_is_a_new_task(void **state)
 	assert_int_equal(af_trace_task(f->trace, 1)->polls, 2);
 	assert_int_equal(af_trace_task(f->trace, 2)->polls, 1);
 	assert_int_equal(af_trace_task(f->trace, 2)->first, 30);
+	/* The first one waited once. How long it lived after its last poll, nobody knows. */
+	assert_int_equal(f->seen.n_waits, 1);
+	assert_int_equal(f->seen.waits[0].task->number, 1);
+	assert_int_equal(f->seen.waits[0].begin, 13);
+	assert_int_equal(f->seen.waits[0].end, 20);
 }
 
 static void futures_outside_any_root_are_tasks_of_their_own(void **state)
