@@ -28,7 +28,7 @@ OFFSET(af_thread, nobody, AF_THREAD_CURSOR);
 OFFSET(af_thread, cursor, AF_GATE_OPEN + AF_THREAD_CURSOR);
 OFFSET(af_thread, limit, AF_GATE_OPEN + AF_THREAD_LIMIT);
 OFFSET(af_gate, shift, 0);
-OFFSET(af_hook, displaced, AF_HOOK_DISPLACED);
+OFFSET(af_hook, resume, AF_HOOK_RESUME);
 OFFSET(af_hook, payload, AF_HOOK_PAYLOAD);
 OFFSET(af_hook, self, AF_HOOK_SELF);
 OFFSET(af_hook, state, AF_HOOK_STATE);

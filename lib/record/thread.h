@@ -14,7 +14,7 @@
 #define AF_SLOT_MASK 0xffc0
 #define AF_GATE_OPEN 16 /* from a thread's `nobody` to its own cursor */
 
-#define AF_HOOK_DISPLACED 0
+#define AF_HOOK_RESUME 0
 #define AF_HOOK_PAYLOAD 8
 #define AF_HOOK_SELF 16
 #define AF_HOOK_STATE 20
@@ -54,18 +54,18 @@
 
 /* One hooked function. 64 bytes: one cache line. */
 struct af_hook {
-	const void *displaced; /* the displaced prologue, which runs on into the function */
-	uint64_t payload;      /* function number << AFR_FUNCTION_SHIFT */
-	int32_t self;	       /* frame offset of self: AF_FRAME_RDI or _RSI */
-	uint32_t state;	       /* coroutine: offset of `__state`; tokio root: of Header.vtable */
-	uint32_t kind;	       /* enum afr_kind of its enter record */
-	uint8_t tag;	       /* AF_TAG_*: where Poll's tag is after return */
-	uint8_t flags;	       /* AF_HOOK_UNDECIDED */
-	uint8_t tag_width;     /* bytes, for the decision */
-	uint8_t tries;	       /* decisions that came to nothing */
-	uint32_t tag_offset;   /* of Poll's tag in the returned value */
-	uint32_t root_id;      /* tokio root: offset of Vtable.id_offset */
-	uint64_t mask;	       /* (word & mask) == pending: the poll returned Pending */
+	const void *resume;  /* its cell's second half, which calls the enter part */
+	uint64_t payload;    /* function number << AFR_FUNCTION_SHIFT */
+	int32_t self;	     /* frame offset of self: AF_FRAME_RDI or _RSI */
+	uint32_t state;	     /* coroutine: offset of `__state`; tokio root: of Header.vtable */
+	uint32_t kind;	     /* enum afr_kind of its enter record */
+	uint8_t tag;	     /* AF_TAG_*: where Poll's tag is after return */
+	uint8_t flags;	     /* AF_HOOK_UNDECIDED */
+	uint8_t tag_width;   /* bytes, for the decision */
+	uint8_t tries;	     /* decisions that came to nothing */
+	uint32_t tag_offset; /* of Poll's tag in the returned value */
+	uint32_t root_id;    /* tokio root: offset of Vtable.id_offset */
+	uint64_t mask;	     /* (word & mask) == pending: the poll returned Pending */
 	union {
 		uint64_t pending;
 		uint64_t root; /* of a root: af_parked_root(), 0: do not read the task */
@@ -103,12 +103,16 @@ struct af_gate {
 };
 extern struct af_gate af_gate;
 
-/* The stubs: where a patched function's cell jumps to with r10 = its hook. Not to be
-   called from C. See entry_x86_64.S. */
+/* The stubs: where a patched function's cell jumps to with r10 = its hook, r11 = hook->resume.
+   Not to be called from C. See entry_x86_64.S. */
 void af_stub_coroutine(void);  /* `__state` of one byte */
 void af_stub_plain(void);      /* hand-written polls, and roots known by address */
 void af_stub_tokio_root(void); /* tokio: the task's id is read */
 void af_stub_root(void);       /* another executor's root, whose task can be read */
+/* What the second half of a cell calls: the enter part of its stub (a root's is the plain one). */
+void af_enter_coroutine(void);
+void af_enter_plain(void);
+void af_enter_tokio_root(void);
 
 /* Starts recording into `session` (mapped, its chunks free). Before any stub can run. */
 void af_record_start(struct af_session *session);

@@ -4,15 +4,18 @@
  *
  * Near the text one block of executable memory is made:
  *
- *   +0     addresses of the stubs (they lie in our library, too far for a displacement)
+ *   +0     addresses of the stubs and of their enter parts (they lie in our library, too far for
+ *          a displacement)
  *   +64    cells, 16-aligned, one per function:
  *              mov r10, hook              49 ba imm64
+ *              lea r11, [rip + 6]         4c 8d 1d 06 00 00 00
  *              jmp [rip + stub]           ff 25 disp32
+ *      r11:    call [rip + enter]         ff 15 disp32
  *              displaced prologue, then jmp back
  *
  * Each function's entry becomes `jmp cell`, or where it has no room for that, a short jump to
- * padding near it, which becomes `jmp cell`. The cells hold no call, so no return address
- * lies there, and what unwinds through the function needs to know only the stubs.
+ * padding near it, which becomes `jmp cell`. The cells' call is over before the function begins, so
+ * none of its frames returns there, and what unwinds through it needs to know only the stubs.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -23,7 +26,8 @@
 #include "record/thread.h"
 
 #define CELLS_AT 64
-#define CELL_HEAD 16
+#define CELL_RESUME 23 /* r11 */
+#define CELL_HEAD 29
 #define STUBS 4
 
 struct patcher {
@@ -97,9 +101,16 @@ static bool put_displacement(uint8_t *field, uint64_t from, uint64_t target)
 	return true;
 }
 
-static uint64_t put_stubs(struct patcher *p, af_stub *const stubs[STUBS])
+static af_stub *const stubs[STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root,
+				      af_stub_root};
+static af_stub *const enters[STUBS] = {af_enter_coroutine, af_enter_plain, af_enter_tokio_root,
+				       af_enter_plain};
+_Static_assert(sizeof(stubs) + sizeof(enters) <= CELLS_AT, "both lie before the cells");
+
+static uint64_t put_stubs(struct patcher *p)
 {
-	memcpy(p->image, stubs, STUBS * sizeof(stubs[0]));
+	memcpy(p->image, stubs, sizeof(stubs));
+	memcpy(p->image + sizeof(stubs), enters, sizeof(enters));
 	return CELLS_AT;
 }
 
@@ -131,13 +142,16 @@ static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned stub,
 	uint64_t address = p->block + at;
 	cell[0] = 0x49, cell[1] = 0xba;
 	memcpy(cell + 2, &hook, sizeof(hook));
-	cell[10] = 0xff, cell[11] = 0x25;
-	put_displacement(cell + 12, address + 16, p->block + stub * sizeof(void *));
+	memcpy(cell + 10, "\x4c\x8d\x1d\x06\0\0\0\xff\x25", 9);
+	put_displacement(cell + 19, address + CELL_RESUME, p->block + stub * sizeof(void *));
+	cell[23] = 0xff, cell[24] = 0x15;
+	put_displacement(cell + 25, address + CELL_HEAD,
+			 p->block + sizeof(stubs) + stub * sizeof(void *));
 	uint8_t *code = cell + CELL_HEAD;
 	memcpy(code, af_futuremap_code(p->map, site->code), site->code_length);
 	if (!fix_up(p, site, code, address + CELL_HEAD))
 		return false;
-	hook->displaced = (void *)(address + CELL_HEAD);
+	hook->resume = (void *)(address + CELL_RESUME);
 	return true;
 }
 
@@ -176,9 +190,7 @@ static const struct afm_site *site_of(const struct patcher *p, uint32_t h)
 /* Fills the image; cells that cannot be are refused and left out (p->polls = AFM_NONE). */
 static void fill_image(struct patcher *p, uint32_t first_function)
 {
-	af_stub *const stubs[STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root,
-				       af_stub_root};
-	uint64_t at = put_stubs(p, stubs);
+	uint64_t at = put_stubs(p);
 	for (uint32_t h = 0; h < p->count; h++) {
 		const struct afm_poll *poll = af_futuremap_polls(p->map, p->polls[h]);
 		const struct afm_site *site = site_of(p, h);
@@ -208,7 +220,7 @@ static bool make_jump(const struct patcher *p, uint32_t h, uint64_t *from,
 	*from = jump_place(p, site_of(p, h));
 	jump[0] = 0xe9;
 	return put_displacement(jump + 1, *from + AFM_PATCH_NEAR,
-				(uint64_t)p->table[h].displaced - CELL_HEAD);
+				(uint64_t)p->table[h].resume - CELL_RESUME);
 }
 
 /* The holes come first, and all of them or none: a short jump must never lead to padding. */
