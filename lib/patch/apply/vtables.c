@@ -12,22 +12,30 @@
 #include "record/parked_guard.h"
 
 #define VTABLES_MAX 8192
+/* Of all words that are looked at, nearly all are told to be no root by one bit. */
+#define SIGNS (UINT64_C(1) << 15)
 
 struct finder {
 	const struct af_futuremap *map;
 	const struct af_object_place *place;
 	uint64_t poll, shutdown, dealloc, id, size; /* layout of a vtable */
-	uint64_t lowest, highest;		    /* of all roots, run-time */
+	uint8_t signs[SIGNS / 8];		    /* of the roots' run-time addresses */
 	struct af_guard_vtable *found;
 	uint32_t n_found;
 	uint8_t *seen; /* by root: its vtable has been found */
 	bool too_many;
 };
 
+static uint64_t sign(uint64_t address)
+{
+	return (address * UINT64_C(0x9e3779b97f4a7c15)) >> 49;
+}
+_Static_assert(SIGNS == UINT64_C(1) << (64 - 49), "a sign for each value");
+
 /* The index of the root at this run-time address; AFM_NONE if there is none. */
 static uint32_t root_at(const struct finder *f, uint64_t address)
 {
-	if (address < f->lowest || address > f->highest)
+	if (!(f->signs[sign(address) / 8] >> (sign(address) % 8) & 1))
 		return AFM_NONE;
 	uint64_t wanted = address - f->place->load_bias;
 	uint32_t low = 0, high = (uint32_t)f->map->header->polls.count;
@@ -72,6 +80,14 @@ static void look_at_segment(struct finder *f, uint64_t from, uint64_t to)
 	}
 }
 
+/* Where the dynamic linker has put addresses: into what was writable then, if they depend on
+   where the object was loaded. */
+static bool holds_addresses(const struct finder *f, const ElfW(Phdr) * segment)
+{
+	return segment->p_type == PT_LOAD && (segment->p_flags & PF_R) &&
+	       !(segment->p_flags & PF_X) && (!f->place->load_bias || (segment->p_flags & PF_W));
+}
+
 static int look_at_object(struct dl_phdr_info *info, size_t size, void *data)
 {
 	struct finder *f = data;
@@ -80,8 +96,7 @@ static int look_at_object(struct dl_phdr_info *info, size_t size, void *data)
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
 		/* Segments come in ascending order, so what is found is sorted. */
-		if (segment->p_type == PT_LOAD && (segment->p_flags & PF_R) &&
-		    !(segment->p_flags & PF_X)) {
+		if (holds_addresses(f, segment)) {
 			uint64_t at = info->dlpi_addr + segment->p_vaddr;
 			look_at_segment(f, at, at + segment->p_filesz);
 		}
@@ -111,17 +126,18 @@ static bool replace(const struct finder *f)
 
 void af_patch_vtables(const struct af_futuremap *map, const struct af_object_place *place)
 {
-	struct finder f = {.map = map, .place = place, .lowest = UINT64_MAX};
+	struct finder f = {.map = map, .place = place};
 	uint64_t vtable;
+	bool any = false;
 	for (uint32_t i = 0; i < map->header->roots.count; i++) {
 		const struct afm_root *root = af_futuremap_roots(map, i);
 		uint64_t address = af_futuremap_polls(map, root->poll)->address + place->load_bias;
 		if (root->executor != AFM_X_TOKIO)
 			continue;
-		f.lowest = address < f.lowest ? address : f.lowest;
-		f.highest = address > f.highest ? address : f.highest;
+		f.signs[sign(address) / 8] |= 1 << (sign(address) % 8);
+		any = true;
 	}
-	if (!f.highest || !af_futuremap_layout(map, "tokio.Header.vtable", &vtable) ||
+	if (!any || !af_futuremap_layout(map, "tokio.Header.vtable", &vtable) ||
 	    !af_futuremap_layout(map, "tokio.Vtable.poll", &f.poll) ||
 	    !af_futuremap_layout(map, "tokio.Vtable.shutdown", &f.shutdown) ||
 	    !af_futuremap_layout(map, "tokio.Vtable.dealloc", &f.dealloc) ||
