@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """In somebody else's process: what the host can notice of us, and what is left when it dies."""
+import json
 import os
 import re
 import signal
@@ -164,3 +165,55 @@ def test_output_to_a_device(run, engine):
     ended = run(PROGRAM, "-q", "-o", "/dev/null", fixture("release", "ledger-own"), "--quiet")
     assert ended.status == 0 and not ended.err
     assert not os.path.exists("/dev/null.recording")
+
+
+# Forbids itself something, then becomes the program.
+LAUNCHER = """
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+	struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+	struct sock_fprog filter = {1, all};
+	if (*argv[1] == 'm' && prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0))
+		return 77;
+	if (*argv[1] == 's' && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+				prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)))
+		return 77;
+	return execv(argv[2], argv + 2);
+}
+"""
+TELLS_MAPPINGS = """
+#include <stdio.h>
+__attribute__((destructor)) static void tell(void)
+{
+	char line[4096];
+	FILE *maps = fopen("/proc/self/maps", "r"), *to = fopen("mappings", "w");
+	while (fgets(line, sizeof(line), maps))
+		fputs(line, to);
+	fclose(to);
+}
+"""
+
+
+@pytest.mark.parametrize("forbidden", ["nothing", "mdwe", "seccomp"])
+def test_many_pages_of_text(run, engine, asyncflame, compile_c, forbidden):
+    """Where many pages are patched their text is opened, or not, and looks the same afterwards."""
+    program = fixture("debug", "waits")
+    polls = [p for p in json.loads(asyncflame("map", program).out)["polls"] if p["site"]]
+    pages = {int(str(p["site"]["address"]), 0) // 4096 for p in polls}
+    assert len(pages) >= 50  # PAGES_TO_OPEN
+    launcher = compile_c("launcher", source=LAUNCHER)
+    teller = compile_c("teller.so", "-shared", "-fPIC", source=TELLS_MAPPINGS)
+    ended = run(launcher, forbidden, program, "tokio",
+                env={"LD_PRELOAD": f"{LIBRARY}:{teller}", "ASYNCFLAME_OUTPUT": "t.json"})
+    if ended.status == 77:
+        pytest.skip(f"this kernel does not know {forbidden}")
+    assert ended.status == 0 and f"hooked {len(polls)} of {len(polls)}" in ended.err
+    mappings = (ended.directory / "mappings").read_text().splitlines()
+    assert not [line for line in mappings if line.split()[1].startswith("rwx")]
+    assert [line.split()[1] for line in mappings
+            if line.endswith("/waits") and "x" in line.split()[1]] == ["r-xp"]
+    assert ended.trace("t.json").polls

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "patch/apply/apply.h"
 #include "patch/plan/site.h"
@@ -29,6 +30,7 @@
 #define CELL_RESUME 23 /* r11 */
 #define CELL_HEAD 29
 #define STUBS 4
+#define PAGES_TO_OPEN 50
 
 struct patcher {
 	const struct af_futuremap *map;
@@ -40,6 +42,7 @@ struct patcher {
 	uint64_t block_size;
 	uint32_t *polls; /* poll index of each hook */
 	uint32_t count;
+	struct af_open_text text; /* where there are many */
 };
 
 static void *map_memory(uint64_t size)
@@ -187,6 +190,26 @@ static const struct afm_site *site_of(const struct patcher *p, uint32_t h)
 	return af_futuremap_sites(p->map, af_futuremap_polls(p->map, p->polls[h])->site);
 }
 
+/* Many pages: they are copied now, and the jumps stored at once later. `pages` has room for one of
+   each hook. */
+static void prepare_text(struct patcher *p, uint64_t *pages)
+{
+	uint32_t n = 0;
+	for (uint32_t h = 0; h < p->count; h++) {
+		uint64_t address = site_of(p, h)->address + p->place->load_bias;
+		uint64_t page = address & ~UINT64_C(4095);
+		if (address < p->place->start || address >= p->place->end ||
+		    (n && page < pages[n - 1]))
+			return;
+		if (!n || page != pages[n - 1])
+			pages[n++] = page;
+	}
+	if (n < PAGES_TO_OPEN)
+		return;
+	af_text_find(&p->text, pages[0], pages[n - 1] + 4096);
+	af_text_touch(&p->text, pages, n);
+}
+
 /* Fills the image; cells that cannot be are refused and left out (p->polls = AFM_NONE). */
 static void fill_image(struct patcher *p, uint32_t first_function)
 {
@@ -244,6 +267,8 @@ static void publish(struct patcher *p)
 	bool holes = fill_holes(p);
 
 	af_text_begin(&writer, true);
+	if (af_text_open(&p->text))
+		writer.open = &p->text;
 	for (uint32_t h = 0; h < p->count; h++) {
 		if (p->polls[h] == AFM_NONE)
 			continue;
@@ -289,6 +314,7 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 	p.image = map_memory(p.block_size);
 	p.block = af_near_find(place->start, place->end, p.block_size);
 	if (p.table && p.image && p.block) {
+		prepare_text(&p, (uint64_t *)p.table); /* which is not in use yet */
 		fill_image(&p, first_function);
 		if (af_near_map(p.block, p.image, p.block_size))
 			publish(&p);
@@ -297,6 +323,8 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 	} else {
 		hooks->refused[AF_REFUSAL_NO_MEMORY] += p.count;
 	}
+	if (p.text.usable)
+		close(p.text.file);
 	if (p.image)
 		munmap(p.image, p.block_size);
 	munmap(p.polls, polls_size);

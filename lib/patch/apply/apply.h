@@ -40,15 +40,39 @@ void af_patch_vtables(const struct af_futuremap *map, const struct af_object_pla
    the room below the object: the heap grows above it. */
 uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size);
 
+/* One mapping as /proc/self/maps has it. */
+struct af_mapping {
+	uint64_t start, end, offset;
+	char permissions[4];
+};
+/* Calls `visit` for each, in ascending order, until it returns false. False: they cannot be read. */
+bool af_near_mappings(bool (*visit)(void *arg, const struct af_mapping *mapping), void *arg);
+
 /* Puts `size` bytes of `code` at `address` as read-only, executable memory; the range must
    be free. False if the kernel refuses. */
 bool af_near_map(uint64_t address, const void *code, uint64_t size);
 
+/* The executable's text while it can be written to, and not be executed: open.c. Where `usable` is
+   false nothing is done: it is not certain that it could be closed again. */
+struct af_open_text {
+	struct af_mapping mapping;
+	bool usable;
+	int file; /* the program's, while usable */
+};
+void af_text_find(struct af_open_text *text, uint64_t start, uint64_t end);
+bool af_text_open(struct af_open_text *text);
+/* False: nothing that was written has stayed. */
+bool af_text_close(struct af_open_text *text);
+/* Has these pages copied, without a change to them. Before they are looked at. */
+void af_text_touch(struct af_open_text *text, const uint64_t *pages, uint32_t count);
+
 /* Writes program text without opening it for writing: /proc/self/mem, or where that is
    not to be had, a page at a time made writable (never together with executable). */
 struct af_text_writer {
-	int memory; /* /proc/self/mem, or -1 */
-	bool text;  /* else read-only data: there is no other way for that */
+	int memory;		   /* /proc/self/mem, or -1 */
+	bool text;		   /* else read-only data: there is no other way for that */
+	struct af_open_text *open; /* where many pages are written; else NULL */
+	uint32_t stored;	   /* writes into it */
 	/* What is to be written into one page, in one go: bytes [low, high) of it. */
 	uint64_t page;
 	uint32_t low, high, pending;

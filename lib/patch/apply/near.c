@@ -23,6 +23,7 @@ struct finder {
 	uint64_t start;	    /* of the object */
 	uint64_t size;
 	uint64_t below, above; /* best so far: nearest below, nearest above; 0 none */
+	uint64_t last_end;     /* of the mapping before */
 };
 
 static void consider_gap(struct finder *f, uint64_t from, uint64_t to)
@@ -58,6 +59,53 @@ static const char *parse_hex(const char *at, const char *end, uint64_t *value)
 	return at;
 }
 
+/* A line is "start-end perms offset dev inode path"; its head is what is needed. */
+static bool visit_line(const char *head, size_t length,
+		       bool (*visit)(void *arg, const struct af_mapping *mapping), void *arg)
+{
+	struct af_mapping mapping = {0};
+	const char *end = head + length, *at = parse_hex(head, end, &mapping.start);
+	if (at == end)
+		return true;
+	at = parse_hex(at + 1, end, &mapping.end);
+	for (unsigned i = 0; i < sizeof(mapping.permissions) && at + 1 + i < end; i++)
+		mapping.permissions[i] = at[1 + i];
+	if (end - at > 6)
+		parse_hex(at + 6, end, &mapping.offset);
+	return visit(arg, &mapping);
+}
+
+bool af_near_mappings(bool (*visit)(void *arg, const struct af_mapping *mapping), void *arg)
+{
+	char buffer[4096], head[64];
+	size_t length = 0;
+	bool more = true;
+	ssize_t n = -1;
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	while (more && (n = read(fd, buffer, sizeof(buffer))) > 0) {
+		for (ssize_t i = 0; i < n && more; i++) {
+			if (buffer[i] == '\n') {
+				more = visit_line(head, length, visit, arg);
+				length = 0;
+			} else if (length < sizeof(head)) {
+				head[length++] = buffer[i];
+			}
+		}
+	}
+	close(fd);
+	return n >= 0;
+}
+
+static bool consider_mapping(void *arg, const struct af_mapping *mapping)
+{
+	struct finder *f = arg;
+	consider_gap(f, f->last_end, mapping->start);
+	f->last_end = mapping->end;
+	return true;
+}
+
 uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size)
 {
 	struct finder f = {
@@ -65,38 +113,13 @@ uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size)
 		.high = start + REACH,
 		.start = start,
 		.size = size,
+		.last_end = LOWEST,
 	};
 	if (f.low < LOWEST)
 		f.low = LOWEST;
-	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (!af_near_mappings(consider_mapping, &f))
 		return 0;
-	/* Lines "start-end perms offset dev inode path"; only the head of each is kept. */
-	char buffer[4096], head[40];
-	size_t head_length = 0;
-	bool skipping = false;
-	uint64_t last_end = LOWEST;
-	ssize_t n;
-	while ((n = read(fd, buffer, sizeof(buffer))) > 0) {
-		for (ssize_t i = 0; i < n; i++) {
-			if (buffer[i] == '\n') {
-				head_length = 0;
-				skipping = false;
-			} else if (!skipping && head_length < sizeof(head)) {
-				head[head_length++] = buffer[i];
-				if (buffer[i] != ' ')
-					continue;
-				uint64_t from, to;
-				const char *at = parse_hex(head, head + head_length, &from);
-				parse_hex(at + 1, head + head_length, &to);
-				consider_gap(&f, last_end, from);
-				last_end = to;
-				skipping = true;
-			}
-		}
-	}
-	close(fd);
-	consider_gap(&f, last_end, UINT64_C(0x7ffffffff000));
+	consider_gap(&f, f.last_end, UINT64_C(0x7ffffffff000));
 	uint64_t found = f.below ? f.below : f.above;
 	return found & ~UINT64_C(4095);
 }
