@@ -24,6 +24,7 @@
 #include "analysis/analysis.h"
 #include "cli.h"
 #include "flight.h"
+#include "look.h"
 #include "record/writer.h"
 #include "views/chrome.h"
 #include "views/summary.h"
@@ -36,6 +37,7 @@ struct companion {
 	char output[PATH_MAX];
 	char raw[PATH_MAX];
 	struct flight *flight; /* NULL: everything goes to a file at once */
+	struct look look;
 };
 
 static bool adopt(struct companion *c, int session_fd)
@@ -317,8 +319,9 @@ static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
 		uint32_t state = atomic_load(&s->host_state);
 		if (state == AF_HOST_ENDING)
 			reason = AFR_END_EXIT;
+		bool looking = look_go_on(&c->look);
 		if (gone || state == AF_HOST_NOT_TRACING ||
-		    (state == AF_HOST_ENDING && s->wait_at_exit))
+		    (state == AF_HOST_ENDING && s->wait_at_exit && !looking))
 			break;
 		uint64_t now = milliseconds();
 		/* Threads that are gone leave chunks behind: at once if others want them. */
@@ -331,11 +334,12 @@ static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
 		if (c->flight)
 			flight_look(c->flight);
 		if (!af_writer_drain(writer, look ? AF_DRAIN_GONE : AF_DRAIN_FULL)) {
-			struct timespec step = {.tv_nsec = 20000000};
+			struct timespec step = {.tv_nsec = looking ? 2000000 : 20000000};
 			syscall(SYS_futex, &s->full_count, FUTEX_WAIT, seen, &step, NULL, 0);
 		}
 	}
 	af_writer_drain(writer, AF_DRAIN_ALL);
+	look_finish(&c->look, writer);
 	return reason;
 }
 
@@ -422,6 +426,7 @@ static void trace_host(struct companion *c)
 	} else {
 		tell_where(c, fd);
 	}
+	look_init(&c->look, c->session, &c->map);
 	enum afr_end_reason reason = record(c, &writer);
 	if (atomic_load(&c->session->host_state) == AF_HOST_NOT_TRACING) {
 		if (!in_memory)

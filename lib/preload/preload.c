@@ -36,6 +36,8 @@
 #include "record/syscall.h"
 #include "record/thread.h"
 
+#define LOOK_STEPS 30 /* of 100 ms; it takes far less, where there is a processor for it */
+
 static void say(const char *what, const char *why)
 {
 	char line[AF_PATH_MAX + 256];
@@ -218,6 +220,29 @@ __attribute__((visibility("default"))) int prctl(int option, ...)
 	return -1;
 }
 
+/*
+ * The companion looks where the tasks stand: nothing of it is done here, but the process has
+ * to stay for as long. Not long: the companion limits itself (cli/look.c).
+ */
+static void wait_for_look(struct af_session *s)
+{
+	bool confined = atomic_load(&s->confined);
+	if (!confined && !af_companion_lives(s))
+		return;
+	/* Where only an ancestor may look into a process (Yama). */
+	if (!confined)
+		af_syscall4(SYS_prctl, PR_SET_PTRACER, atomic_load(&s->companion_pid), 0, 0);
+	set_host_state(s, AF_HOST_ENDING);
+	wake(&s->full_count);
+	for (int i = 0; i < LOOK_STEPS && !atomic_load(&s->looked); i++) {
+		struct timespec step = {.tv_nsec = 100000000};
+		if (atomic_load(&s->companion_state) == AF_COMPANION_DONE ||
+		    (!confined && !af_companion_lives(s)))
+			return;
+		af_syscall6(SYS_futex, (long)&s->looked, FUTEX_WAIT, 0, (long)&step, 0, 0);
+	}
+}
+
 /* The program is at its end, in order. Without a wrapper nobody else waits for the trace:
    we do, as long as the companion lives. */
 __attribute__((destructor)) static void af_preload_end(void)
@@ -225,6 +250,7 @@ __attribute__((destructor)) static void af_preload_end(void)
 	struct af_session *s = af_record_session();
 	if (!s || s->host_pid != (uint32_t)getpid())
 		return;
+	wait_for_look(s);
 	set_host_state(s, AF_HOST_ENDING);
 	wake(&s->full_count);
 	bool confined = atomic_load(&s->confined);

@@ -97,6 +97,7 @@ enum afr_block_type {
 	AFR_B_HOOKS,	   /* struct afr_hooks */
 	AFR_B_END,	   /* struct afr_end: the companion finished in order */
 	AFR_B_NODES,	   /* struct afr_node[]: levels of await stacks, each once */
+	AFR_B_LOOK,	   /* struct afr_look, its tasks, then their levels; the last one counts */
 };
 
 struct afr_block {
@@ -126,6 +127,48 @@ struct afr_node {
 	uint32_t parent;	/* the level above, 0: the task's own future */
 	uint32_t object;	/* which OBJECT block, from 0 */
 	uint32_t step_case;	/* in its map's step_cases */
+};
+
+/*
+ * Where tasks stood, read from outside while the host ran. A task in it stood so at some moment
+ * between `begin` and `end`; one that was polled after `begin` may have gone on since.
+ */
+struct afr_look {
+	uint64_t begin, end;	/* ticks */
+	uint32_t n_tasks, n_levels;
+	uint32_t left_out;	/* tasks that were found and could not be read */
+	uint32_t whole;		/* 1: no task is missing but these */
+};
+
+enum afr_look_state {
+	AFR_LOOK_PARKED = 1,	/* or woken and waiting for its turn */
+	AFR_LOOK_RUNNING,
+	AFR_LOOK_ENDED,		/* by its end, or cancelled */
+};
+
+enum afr_found_by { AFR_BY_HEADER = 1, AFR_BY_STACK, AFR_BY_WAKER };
+
+struct afr_look_task {
+	uint64_t address;	/* AFR_BY_HEADER: of the task's header; else of its future */
+	uint64_t id;		/* the executor's own number; 0: none */
+	uint32_t first_level, n_levels; /* the first one is the task's own future; 0: not known */
+	uint32_t tid;		/* AFR_BY_STACK: of the thread that drives it */
+	uint8_t state;		/* enum afr_look_state */
+	uint8_t found_by;	/* enum afr_found_by */
+	uint8_t reserved[2];
+};
+
+enum afr_level_state { AFR_LEVEL_NOT_STARTED = 0, AFR_LEVEL_SUSPENDED, AFR_LEVEL_HAND };
+
+/* A future of a task's await tree, and where it stands. Only what is awaited, not what is held. */
+struct afr_look_level {
+	uint64_t address;	/* of the future */
+	uint32_t parent;	/* level of the same task, from its first, before this one;
+				   0xffffffff: none */
+	uint32_t object;	/* which OBJECT block, from 0 */
+	uint32_t type, variant;	/* in its map; variant 0xffffffff: none */
+	uint32_t state;		/* enum afr_level_state */
+	uint32_t reserved;
 };
 
 struct afr_clock {
@@ -166,6 +209,9 @@ _Static_assert(sizeof(struct afr_block) == 16, "afr_block");
 _Static_assert(sizeof(struct afr_object) == 16, "afr_object");
 _Static_assert(sizeof(struct afr_chunk) == 32, "afr_chunk");
 _Static_assert(sizeof(struct afr_node) == 16, "afr_node");
+_Static_assert(sizeof(struct afr_look) == 32, "afr_look");
+_Static_assert(sizeof(struct afr_look_task) == 32, "afr_look_task");
+_Static_assert(sizeof(struct afr_look_level) == 32, "afr_look_level");
 _Static_assert(sizeof(struct afr_clock) == 16, "afr_clock");
 _Static_assert(sizeof(struct afr_hooks) == 264, "afr_hooks");
 _Static_assert(sizeof(struct afr_end) == 32, "afr_end");

@@ -30,7 +30,7 @@
 
 #include "record/rawtrace.h"
 
-#define AF_SESSION_MAGIC UINT64_C(0x33304e4f49534641) /* "AFSION03" */
+#define AF_SESSION_MAGIC UINT64_C(0x34304e4f49534641) /* "AFSION04" */
 #define AF_CHUNK_SIZE (64u << 10)
 #define AF_CHUNKS 512u /* 32 MiB at most, touched only as used: free chunks are a stack */
 #define AF_PATH_MAX 4096
@@ -109,7 +109,7 @@ struct af_session {
 	_Atomic uint32_t map_state;	/* enum af_map_state */
 	_Atomic uint32_t companion_state; /* enum af_companion_state; futex */
 	_Atomic uint32_t companion_pid;
-	uint32_t reserved2;
+	_Atomic uint32_t looked;	/* 1: where tasks stand at the end has been read; futex */
 	char map_path[AF_PATH_MAX];	/* where the map lies if map_state is READY */
 	char message[512];		/* why there is none (NOTHING, FAILED) */
 

@@ -494,6 +494,17 @@ static bool write_end(struct af_writer *w, enum afr_end_reason reason)
 	       write_block(w, AFR_B_END, &end, sizeof(end), NULL, 0);
 }
 
+bool af_writer_look(struct af_writer *w, const void *look, size_t size)
+{
+	uint32_t keep = w->session->keep;
+	bool limited = keep == AF_KEEP_OLDEST || keep == AF_KEEP_NEWEST;
+	if (w->error || (limited && w->good + size > w->session->keep_bytes) ||
+	    !write_block(w, AFR_B_LOOK, NULL, 0, look, size))
+		return false;
+	set_mark(w, 0);
+	return true;
+}
+
 int af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
 {
 	if (write_end(w, reason))

@@ -64,6 +64,10 @@ bool af_writer_drain(struct af_writer *writer, enum af_drain what);
    0 or errno. */
 int af_writer_snapshot(struct af_writer *writer, int fd);
 
+/* Adds a block of AFR_B_LOOK, behind all chunks: when everything has been drained. False where
+   there is no room for it. */
+bool af_writer_look(struct af_writer *writer, const void *look, size_t size);
+
 /* Calibration, hooks, end: also after a failure, if there is room again. The file is complete
    after this. Returns writer->error. */
 int af_writer_finish(struct af_writer *writer, enum afr_end_reason reason);

@@ -331,3 +331,29 @@ struct af_error *af_modules_load(struct af_process *p, const struct af_modules_o
 	}
 	return any ? NULL : nothing_found(p);
 }
+
+struct af_error *af_modules_lend(struct af_process *p, const struct af_futuremap *map,
+				 uint64_t bias)
+{
+	char buffer[4200];
+	struct af_error *error = NULL;
+	find_modules(p);
+	put_executable_first(p);
+	for (size_t i = 0; i < p->modules.count && !error; i++) {
+		struct af_module *module = &p->modules.items[i];
+		const char *file = find_file(p, module, buffer, sizeof(buffer));
+		module->file = file ? strdup(file) : NULL;
+		if (module->bias == bias)
+			error = add_map(p, module, map);
+	}
+	if (!error && !p->images.count)
+		error = af_error_create("process %d: its program is not where it was", p->pid);
+	return error;
+}
+
+void af_modules_return(struct af_process *p)
+{
+	for (size_t i = 0; i < p->images.count; i++)
+		free(p->images.items[i].shapes);
+	p->images.count = 0;
+}

@@ -19,4 +19,11 @@ struct af_modules_options {
 struct af_error *af_modules_load(struct af_process *process,
 				 const struct af_modules_options *options) af_must_check;
 
+/* Finds the images of a process, where the one map that matters is at hand: that of the image
+   with this load bias. The map stays the caller's: take it back (af_modules_return) before the
+   process is closed. An error: no image lies there. */
+struct af_error *af_modules_lend(struct af_process *process, const struct af_futuremap *map,
+				 uint64_t bias) af_must_check;
+void af_modules_return(struct af_process *process);
+
 #endif

@@ -198,11 +198,16 @@ static bool holds(struct batch *b, const struct item *item)
 	       frame_holds(b->list, item->found);
 }
 
+static bool is_stopped(const struct batch *b)
+{
+	return b->visitor->stop && b->visitor->stop(b->visitor->arg);
+}
+
 /* A task that moved while its batch was read, alone. */
 static void read_again(struct batch *b, struct item *item)
 {
 	int invalid = item->found->task.state == AF_TASK_INVALID;
-	for (int i = 0; i < TRIES; i++) {
+	for (int i = 0; i < TRIES && !is_stopped(b); i++) {
 		wait_a_little(i);
 		af_snapshot_forget(&b->list->snapshot);
 		empty(b);
@@ -256,8 +261,11 @@ struct af_error *af_task_list_visit(struct af_task_list *t, struct af_await_tree
 		struct item *item = &b->items[b->n++];
 		*item = (struct item){.found = &t->items.items[i], .before = t->items.items[i]};
 		read_item(b, item);
-		if (b->n == BATCH || b->nodes.count > BATCH_NODES)
-			finish_batch(b);
+		if (b->n < BATCH && b->nodes.count <= BATCH_NODES)
+			continue;
+		finish_batch(b);
+		if (is_stopped(b))
+			break;
 	}
 	finish_batch(b);
 	bool failed = b->failed || b->text.failed;

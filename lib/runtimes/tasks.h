@@ -83,6 +83,8 @@ struct af_task_visitor {
 		     struct af_text *text);
 	/* Each task, in order; those that have ended meanwhile are left out. */
 	void (*visit)(void *arg, const struct af_task_view *view);
+	/* Asked now and then; true: the tasks that are left are not read. May be NULL. */
+	bool (*stop)(void *arg);
 };
 
 /* The place that a core::panic::Location at `address` names: a path of up to `size` - 1 bytes and

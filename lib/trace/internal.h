@@ -22,6 +22,22 @@ struct af_thread_entry {
 	size_t first_chunk, n_chunks; /* in `chunks` */
 };
 
+/* A level of await stacks: told by the recorder, as a case of a step; or seen by a look. */
+struct af_trace_node {
+	uint32_t number; /* 0: there is none */
+	uint32_t parent; /* number, 0: none */
+	uint32_t object;
+	uint32_t step_case;	/* AFM_NONE: seen, and then */
+	uint32_t type, variant; /* indices in the map of `object`; variant may be AFM_NONE */
+	uint32_t state;		/* enum afr_level_state */
+};
+
+/* A task as it was seen by the last look; see looks.c. */
+struct af_seen_task {
+	const struct afr_look_task *told;
+	uint32_t first_node, n_nodes; /* in `seen_nodes`: the innermost levels */
+};
+
 struct af_trace {
 	const uint8_t *data; /* the file, mapped */
 	size_t size;
@@ -38,10 +54,25 @@ struct af_trace {
 	size_t n_chunks;
 	struct af_thread_entry *threads;
 
-	struct afr_node *nodes; /* by number - 1; number 0: not there */
+	struct af_trace_node *nodes; /* by number - 1 */
 	uint32_t n_nodes;
+
+	const struct afr_look *look; /* NULL: nobody looked */
+	size_t look_size;
+	const struct afr_look_level *look_levels;
+	struct af_seen_task *seen;
+	uint32_t n_seen;
+	uint32_t *seen_nodes;
+	uint32_t n_seen_nodes;
 
 	struct af_tasks tasks; /* of the last walk */
 };
+
+/* looks.c. After everything else has been read; false when memory is short. */
+bool af_trace_read_look(struct af_trace *trace);
+void af_trace_forget_look(struct af_trace *trace);
+/* After a walk that has come to the last record: what was seen of each of its tasks (index in
+   `seen`, by task number), or AFM_NONE. NULL when memory is short; to be freed. */
+uint32_t *af_trace_match_look(const struct af_trace *trace);
 
 #endif

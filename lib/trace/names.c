@@ -73,13 +73,39 @@ bool af_function_await(const struct af_trace *trace, const struct af_function *f
 	return true;
 }
 
+/* Of what a look has seen. */
+static bool seen_level(const struct af_futuremap *map, const struct af_trace_node *node,
+		       struct af_level *level)
+{
+	if (node->type >= map->header->types.count)
+		return false;
+	const struct afm_type *type = af_futuremap_types(map, node->type);
+	bool future = type->future != AFM_NONE;
+	*level = (struct af_level){
+		.parent = node->parent,
+		.name = af_futuremap_string(
+			map, future ? af_futuremap_futures(map, type->future)->name : type->name),
+		.file = "",
+		.started = node->state != AFR_LEVEL_NOT_STARTED,
+	};
+	if (node->state != AFR_LEVEL_SUSPENDED || node->variant >= map->header->variants.count)
+		return true;
+	const struct afm_variant *variant = af_futuremap_variants(map, node->variant);
+	level->file = af_futuremap_string(map, variant->file);
+	level->line = variant->line;
+	return true;
+}
+
 bool af_trace_level(const struct af_trace *trace, uint32_t number, struct af_level *level)
 {
 	if (!number || number > trace->n_nodes || !trace->nodes[number - 1].number)
 		return false;
-	const struct afr_node *node = &trace->nodes[number - 1];
-	if (node->object >= trace->n_maps ||
-	    node->step_case >= trace->maps[node->object].header->step_cases.count)
+	const struct af_trace_node *node = &trace->nodes[number - 1];
+	if (node->object >= trace->n_maps)
+		return false;
+	if (node->step_case == AFM_NONE)
+		return seen_level(&trace->maps[node->object], node, level);
+	if (node->step_case >= trace->maps[node->object].header->step_cases.count)
 		return false;
 	const struct af_futuremap *map = &trace->maps[node->object];
 	const struct afm_step_case *c = af_futuremap_step_cases(map, node->step_case);

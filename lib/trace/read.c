@@ -105,18 +105,24 @@ static bool read_nodes(struct af_trace *trace, const uint8_t *data, size_t lengt
 	const struct afr_node *nodes = (const void *)data;
 	for (size_t i = 0; i < length / sizeof(*nodes); i++) {
 		uint32_t number = nodes[i].number;
-		if (!number || number > NODES_MAX || nodes[i].parent > NODES_MAX)
+		if (!number || number > NODES_MAX || nodes[i].parent > NODES_MAX ||
+		    nodes[i].step_case == AFM_NONE)
 			continue;
 		if (number > trace->n_nodes) {
 			uint32_t room = number + number / 2;
-			struct afr_node *more = realloc(trace->nodes, room * sizeof(*more));
+			struct af_trace_node *more = realloc(trace->nodes, room * sizeof(*more));
 			if (!more)
 				return false;
 			memset(more + trace->n_nodes, 0, (room - trace->n_nodes) * sizeof(*more));
 			trace->nodes = more;
 			trace->n_nodes = room;
 		}
-		trace->nodes[number - 1] = nodes[i];
+		trace->nodes[number - 1] = (struct af_trace_node){
+			.number = number,
+			.parent = nodes[i].parent,
+			.object = nodes[i].object,
+			.step_case = nodes[i].step_case,
+		};
 	}
 	return true;
 }
@@ -135,6 +141,10 @@ static bool read_block(struct index *index, uint32_t type, const uint8_t *data, 
 		return read_chunk(index, data, length);
 	case AFR_B_NODES:
 		return read_nodes(index->trace, data, length);
+	case AFR_B_LOOK:
+		index->trace->look = (const void *)data;
+		index->trace->look_size = length;
+		return true;
 	case AFR_B_CLOCK:
 		if (length >= sizeof(struct afr_clock))
 			index->clock = (const void *)data;
@@ -208,6 +218,8 @@ static const char *future_type_name(const struct af_futuremap *map, const struct
 	return type == AFM_NONE ? "" : map_string(map, af_futuremap_types(map, type)->name);
 }
 
+static const char *const pointers[] = {"core::pin::Pin<", "alloc::boxed::Box<", "&mut "};
+
 static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t poll_index)
 {
 	const struct af_futuremap *map = &trace->maps[map_index];
@@ -229,6 +241,8 @@ static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t p
 		function->file = map_string(map, future->file);
 		function->line = future->line;
 	}
+	for (size_t i = 0; i < sizeof(pointers) / sizeof(pointers[0]); i++)
+		function->pointer |= !strncmp(function->future, pointers[i], strlen(pointers[i]));
 	if (!*function->name)
 		function->name = *function->future ? function->future : "(unnamed)";
 	/* tokio's spawn_blocking, and its workers, are tasks of this future (tokio
@@ -360,7 +374,8 @@ static struct af_error *load(struct af_trace *trace, const char *path)
 	if (error)
 		return error;
 	struct index index = {.trace = trace};
-	if (!read_blocks(&index) || !read_functions(trace) || !read_threads(trace))
+	if (!read_blocks(&index) || !read_functions(trace) || !read_threads(trace) ||
+	    !af_trace_read_look(trace))
 		return af_error_system(ENOMEM, "%s", path);
 	af_timebase_init(&trace->timebase, (const void *)trace->data, index.clock);
 	trace->info.clock_estimated = trace->timebase.estimated;
@@ -390,6 +405,7 @@ void af_trace_close(struct af_trace *trace)
 	if (!trace)
 		return;
 	af_tasks_deinit(&trace->tasks);
+	af_trace_forget_look(trace);
 	free(trace->nodes);
 	free(trace->threads);
 	free(trace->chunks);

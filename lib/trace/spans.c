@@ -130,6 +130,20 @@ static bool is_outermost(const struct af_walker *walker, const struct af_open_sp
 		!af_trace_function(walker->trace, open->span.function)->blocking);
 }
 
+/* Executors without a root of ours often hold a future by a pointer, which is polled first. */
+static void name_pointed(struct af_walker *walker, struct af_open_span *open)
+{
+	const struct af_function *function =
+		af_trace_function(walker->trace, open->span.function);
+	bool inner = !open->owns_task && open[-1].points;
+	open->points = function->pointer && open->root < 0 && (open->owns_task || inner);
+	if (!inner || !open->span.task)
+		return;
+	open[-1].points = false;
+	af_tasks_alias(&walker->trace->tasks, open->span.self, open->span.function,
+		       open->span.task);
+}
+
 /*
  * Task roots say which task they poll. Within a root every poll is that task's. A poll
  * that is outermost and in no root is driven by an executor (or a block_on) that nobody
@@ -172,13 +186,13 @@ static void end_wait(const struct af_span_stack *stack, struct af_walker *walker
 		.begin = at_once ? open->span.begin : task->last,
 		.end = open->span.begin,
 		.n_nodes = stack->n_nodes,
+		.nodes = stack->nodes,
 	};
 	/* Nothing was read of it: perhaps it is another one's first poll, see replace_task(). */
 	open->owes_wait = open->root >= 0 && !open->fresh && !stack->n_nodes;
 	open->wait_begin = wait.begin;
 	if (open->owes_wait)
 		return;
-	memcpy(wait.nodes, stack->nodes, sizeof(wait.nodes));
 	tell_wait(walker, &wait);
 }
 
@@ -246,6 +260,7 @@ static void begin_span(struct af_span_stack *stack, struct af_walker *walker,
 	stack->depth++;
 	open->span.outermost = is_outermost(walker, open, kind);
 	begin_task(stack, walker, open, kind);
+	name_pointed(walker, open);
 	if (open->owns_task && open->span.task) {
 		end_wait(stack, walker, open);
 		af_tasks_get(&walker->trace->tasks, open->span.task)->polling++;

@@ -22,6 +22,7 @@ struct af_open_span {
 	struct af_span span;
 	int32_t root;	/* index in the stack of the innermost task root, or -1 */
 	bool owns_task; /* this span is a poll of its task as a whole */
+	bool points;	/* ... by a pointer: the first poll inside is of it, too */
 	bool fresh;	/* ... and the first one that we know of */
 	bool owes_wait; /* ... its wait, from wait_begin, is not told yet */
 	uint64_t wait_begin;

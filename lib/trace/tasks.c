@@ -81,12 +81,37 @@ static uint32_t born(struct af_tasks *tasks, uint64_t subject, uint32_t function
 	return number;
 }
 
+uint32_t af_tasks_lookup(const struct af_tasks *tasks, enum af_task_key key, uint64_t value,
+			 uint32_t function)
+{
+	const struct af_task_slot want = {
+		.value = value,
+		.function = key >= AF_KEY_SELF ? function : 0,
+		.key = (uint16_t)key,
+	};
+	if (!tasks->n_slots)
+		return 0;
+	const struct af_task_slot *slot = probe(tasks->slots, tasks->n_slots, &want);
+	return slot->key == AF_KEY_NONE ? 0 : slot->task;
+}
+
+void af_tasks_alias(struct af_tasks *tasks, uint64_t value, uint32_t function, uint32_t task)
+{
+	const struct af_task_slot want = {
+		.value = value, .function = function, .key = AF_KEY_INNER, .task = task};
+	if (!make_room(tasks))
+		return; /* it will not be found by that name */
+	struct af_task_slot *slot = probe(tasks->slots, tasks->n_slots, &want);
+	tasks->n_used += slot->key == AF_KEY_NONE;
+	*slot = want;
+}
+
 uint32_t af_tasks_find(struct af_tasks *tasks, enum af_task_key key, uint64_t value,
 		       uint32_t function, bool fresh, uint64_t now)
 {
 	struct af_task_slot want = {
 		.value = value,
-		.function = key == AF_KEY_SELF ? function : 0,
+		.function = key >= AF_KEY_SELF ? function : 0,
 		.key = (uint16_t)key,
 	};
 	if (!make_room(tasks))
@@ -104,5 +129,6 @@ uint32_t af_tasks_find(struct af_tasks *tasks, enum af_task_key key, uint64_t va
 		return 0;
 	tasks->n_used += slot->key == AF_KEY_NONE;
 	*slot = want;
+	af_tasks_get(tasks, want.task)->rooted = key != AF_KEY_SELF;
 	return want.task;
 }

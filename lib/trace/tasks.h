@@ -18,6 +18,7 @@ enum af_task_key {
 	AF_KEY_ID,	/* value: the executor's id */
 	AF_KEY_ADDRESS, /* value: address of the task */
 	AF_KEY_SELF,	/* value: address of a future that no known root polls, and function */
+	AF_KEY_INNER,	/* the same of what such a one points to: another name of the same task */
 };
 
 struct af_task_slot {
@@ -42,10 +43,17 @@ void af_tasks_clear(struct af_tasks *tasks);
  * The task that lives at this key. Born now if there is none, if the one there has
  * ended, or if the caller knows that this is another one (`fresh`). Returns its number,
  * 0 when memory is short. `function` names a new one; it is part of the key only for
- * AF_KEY_SELF.
+ * AF_KEY_SELF and _INNER.
  */
 uint32_t af_tasks_find(struct af_tasks *tasks, enum af_task_key key, uint64_t value,
 		       uint32_t function, bool fresh, uint64_t now);
+
+/* One more name for a task. */
+void af_tasks_alias(struct af_tasks *tasks, uint64_t value, uint32_t function, uint32_t task);
+
+/* The task that lives at this key, dead or alive; 0 if there is none. */
+uint32_t af_tasks_lookup(const struct af_tasks *tasks, enum af_task_key key, uint64_t value,
+			 uint32_t function);
 
 static inline struct af_task *af_tasks_get(const struct af_tasks *tasks, uint32_t number)
 {

@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "record/rawtrace.h"
 
-#define AF_WAIT_NODES 8
+#define AF_WAIT_NODES 8 /* of a wait that has ended */
 
 struct af_trace;
 
@@ -32,6 +32,7 @@ struct af_function {
 	const char *file;   /* definition, "" if unknown */
 	uint32_t line;
 	bool root;	 /* an executor's entry of a task */
+	bool pointer;	 /* the future is a Pin, Box or reference: another one's */
 	bool blocking;	 /* runs a blocking closure: being long is its purpose */
 	uint32_t object; /* which map, and which poll in it: for af_function_await() */
 	uint32_t poll;
@@ -44,7 +45,12 @@ struct af_thread {
 	char name[16];	 /* the last one it had; may be empty */
 };
 
-enum af_task_state { AF_TASK_ALIVE, AF_TASK_READY, AF_TASK_PANICKED };
+enum af_task_state {
+	AF_TASK_ALIVE,
+	AF_TASK_READY,
+	AF_TASK_PANICKED,
+	AF_TASK_GONE, /* it was not there any more at the end: ready, or dropped */
+};
 
 /*
  * A task: one instance of a future that an executor polls. Its identity is the
@@ -61,7 +67,9 @@ struct af_task {
 	uint64_t first, last; /* ns since the trace began: begin of first, end of last poll */
 	uint32_t polling;     /* polls of it that are open: more than one for a moment, when
 				 another thread takes it before its executor's entry returns */
-	bool pending;	      /* its last poll is known to have returned Pending */
+	bool pending;	      /* its last poll is known to have returned Pending, or it was seen
+				 to be parked at the end */
+	bool rooted;	      /* polled by an executor's root that we know, not just a future */
 	uint64_t parked;      /* the state its future was last left in, AF_STATE_NONE if unknown */
 	uint32_t parked_in;   /* the function that polls that future */
 };
@@ -97,7 +105,7 @@ struct af_span {
 #define AF_STATE_NONE UINT64_MAX
 
 /*
- * A task between two of its polls: where it stood. `nodes` are the innermost levels of its
+ * A task between two of its polls, or after its last one: where it stood. `nodes` are the innermost levels of its
  * await stacks, one for each branch of a join or select, for af_trace_level(); none where
  * its memory was not read. Then `task` may say in which state it was left (parked).
  */
@@ -106,7 +114,7 @@ struct af_wait {
 	uint64_t begin, end; /* ns since the trace began */
 	bool open;	     /* it still waited when the trace ended */
 	uint32_t n_nodes;
-	uint32_t nodes[AF_WAIT_NODES];
+	const uint32_t *nodes; /* good for the length of the call */
 };
 
 /* One level of an await stack: a future, and where it stands. */

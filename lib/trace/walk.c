@@ -71,23 +71,59 @@ static void merge_run(struct merge *merge, struct af_walker *walker)
 	}
 }
 
-/* Tasks that are parked when the trace ends wait on. Where the last poll has not told how it
-   ended, the task may be at its end as well. */
+/* What a look at the end has shown of a task: whether it still waits, and where. Only if it has
+   not been polled since. */
+static void use_look(const struct af_trace *trace, struct af_task *task, uint32_t seen,
+		     struct af_wait *wait)
+{
+	uint64_t begin = af_timebase_ns(&trace->timebase, trace->look->begin);
+	if (task->state != AF_TASK_ALIVE || task->last > begin)
+		return;
+	if (seen == AFM_NONE) {
+		/* Futures in frames are not all found, tasks are. */
+		if (trace->look->whole && task->rooted)
+			task->state = AF_TASK_GONE;
+		return;
+	}
+	const struct af_seen_task *s = &trace->seen[seen];
+	if (s->told->state == AFR_LOOK_ENDED)
+		task->state = AF_TASK_GONE;
+	if (s->told->state != AFR_LOOK_PARKED || !s->n_nodes)
+		return;
+	/* Another task, at the address of this one. */
+	if (trace->look_levels[s->told->first_level].state == AFR_LEVEL_NOT_STARTED) {
+		task->state = AF_TASK_GONE;
+		return;
+	}
+	task->pending = true;
+	wait->nodes = trace->seen_nodes + s->first_node;
+	wait->n_nodes = s->n_nodes;
+}
+
+/* Tasks that are parked when the trace ends wait on. Where nobody looked, and the last poll has
+   not told how it ended, the task may be at its end as well. */
 static void finish_waits(struct af_walker *walker)
 {
-	struct af_tasks *tasks = &walker->trace->tasks;
-	for (uint32_t i = 1; i <= tasks->n_tasks && walker->visitor->wait; i++) {
-		const struct af_task *task = af_tasks_get(tasks, i);
+	struct af_trace *trace = walker->trace;
+	struct af_tasks *tasks = &trace->tasks;
+	uint32_t *seen = trace->look ? af_trace_match_look(trace) : NULL;
+	walker->no_memory |= trace->look && !seen;
+	for (uint32_t i = 1; i <= tasks->n_tasks; i++) {
+		struct af_task *task = af_tasks_get(tasks, i);
 		struct af_wait wait = {
 			.task = task,
 			.begin = task->last,
 			.end = walker->counts->end,
 			.open = true,
 		};
-		if (task->state == AF_TASK_ALIVE && task->pending && wait.begin < wait.end &&
-		    !walker->stopped && !walker->visitor->wait(walker->context, &wait))
+		if (seen)
+			use_look(trace, task, seen[i], &wait);
+		if (walker->visitor->wait && task->state == AF_TASK_ALIVE && task->pending &&
+		    wait.begin < wait.end && !walker->stopped &&
+		    !walker->visitor->wait(walker->context, &wait))
 			walker->stopped = true;
 	}
+	free(seen);
 }
 
 static void finish(struct af_walker *walker, struct lane *lanes, uint32_t n_lanes)

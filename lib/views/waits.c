@@ -8,7 +8,8 @@
 #include "views/json.h"
 
 #define NAME_MAX_BYTES 160 /* as in chrome.c: generic names run to thousands of bytes */
-#define NODE_MAX (1u << 20)
+#define NODE_MAX (1u << 21)
+#define BRANCHES_MAX 128 /* of one wait */
 
 struct af_wait_node {
 	char *name;  /* escaped, "waiting: " and the innermost level; NULL: not made yet */
@@ -177,6 +178,13 @@ static bool put_parked(struct af_wait_texts *texts, size_t *length, const struct
 	return good;
 }
 
+static bool put_more(struct af_wait_texts *texts, size_t *length, uint32_t more)
+{
+	char number[16];
+	snprintf(number, sizeof(number), "%u", more);
+	return !more || put(texts, length, "\"more\":", number, ",");
+}
+
 static bool put_stacks(struct af_wait_texts *texts, size_t *length, const struct af_wait *wait)
 {
 	const struct af_wait_node *node = node_text(texts, wait->nodes[0]);
@@ -184,13 +192,14 @@ static bool put_stacks(struct af_wait_texts *texts, size_t *length, const struct
 	    (*node->at && !put(texts, length, "\"at\":\"", node->at, "\",")) ||
 	    !put(texts, length, "\"stack\":", node->stack, ","))
 		return false;
-	for (uint32_t i = 1; i < wait->n_nodes; i++) {
+	uint32_t n = wait->n_nodes <= BRANCHES_MAX ? wait->n_nodes : BRANCHES_MAX;
+	for (uint32_t i = 1; i < n; i++) {
 		node = node_text(texts, wait->nodes[i]);
 		if (!node || !put(texts, length, i == 1 ? "\"also\":[" : ",", node->stack,
-				  i + 1 == wait->n_nodes ? "]," : ""))
+				  i + 1 == n ? "]," : ""))
 			return false;
 	}
-	return true;
+	return put_more(texts, length, wait->n_nodes - n);
 }
 
 const char *af_wait_members(struct af_wait_texts *texts, const struct af_wait *wait)

@@ -32,9 +32,9 @@ class Parked:
 
 
 @contextlib.contextmanager
-def parked(program, *words, env=None):
-    """The program, running and parked, ended afterwards."""
-    with subprocess.Popen([str(program), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+def parked(program, *words, env=None, under=()):
+    """The program, running and parked, ended afterwards; started by the command line `under`, if there is one."""
+    with subprocess.Popen([*map(str, under), str(program), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True, env=env) as process:
         try:
             lines = []

@@ -36,6 +36,26 @@ int main(int argc, char **argv)
 			}
 			raw_chunk(&raw, thread, 0, 100 + thread, "worker", records, n);
 		}
+		const struct afr_look look = {.begin = 8000,
+					      .end = 8500,
+					      .n_tasks = 2,
+					      .n_levels = 3,
+					      .whole = 1};
+		const struct {
+			struct afr_look_task tasks[2];
+			struct afr_look_level levels[3];
+		} body = {
+			{{.id = 3, .n_levels = 2, .state = AFR_LOOK_PARKED, .found_by = AFR_BY_HEADER},
+			 {.address = 0x1040,
+			  .first_level = 2,
+			  .n_levels = 1,
+			  .state = AFR_LOOK_PARKED,
+			  .found_by = AFR_BY_STACK}},
+			{{.parent = AFM_NONE, .variant = 3, .state = AFR_LEVEL_SUSPENDED},
+			 {.type = 1, .variant = 7, .state = AFR_LEVEL_SUSPENDED},
+			 {.address = 0x1040, .parent = AFM_NONE, .type = 3, .variant = AFM_NONE}},
+		};
+		raw_block(&raw, AFR_B_LOOK, &look, sizeof(look), &body, sizeof(body));
 		if (seed != 1)
 			raw_end(&raw, 9000, 5000009000);
 		snprintf(path, sizeof(path), "%s/trace-%u", argv[1], seed);

@@ -32,9 +32,28 @@ static bool at_end(void *context, struct af_span *span)
 	return true;
 }
 
+static bool at_wait(void *context, const struct af_wait *wait)
+{
+	const struct af_trace *trace = context;
+	struct af_level level;
+	if (wait->end < wait->begin)
+		abort();
+	for (uint32_t i = 0; i < wait->n_nodes; i++) {
+		uint32_t number = wait->nodes[i];
+		for (uint32_t depth = 0; depth < AF_LEVELS_MAX; depth++) {
+			if (!af_trace_level(trace, number, &level))
+				break;
+			if (strlen(level.name) + strlen(level.file) > SIZE_MAX / 2)
+				abort();
+			number = level.parent;
+		}
+	}
+	return true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct af_visitor visitor = {at_begin, at_end};
+	static const struct af_visitor visitor = {at_begin, at_end, at_wait};
 	struct af_trace *trace;
 	struct af_walk walk;
 

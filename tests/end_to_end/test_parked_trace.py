@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Where tasks wait when the program ends, as the trace says, against what the program itself says (parked.py):
+nothing wrong, and what is missing written down."""
+import collections
+import os
+import signal
+
+import pytest
+
+import trace_check
+from conftest import PROGRAM, clean_environment, fixture
+from parked import parked, tail, without_generics
+
+BUILDS = ["debug", "release", "debian-debug", "debian-release"]
+RUNS = ([(build, variant) for build in BUILDS
+         for variant in ("tokio", "tokio-current", "smol", "async-std", "own")] +
+        [(build, variant) for build in ("lto", "debian-lto") for variant in ("tokio", "tokio-current")])
+
+LEAF = "leaf"
+
+
+class Account:
+    """The program's own: ways from the task to each leaf, as tuples of (function, file, line)."""
+
+    def __init__(self, tasks):
+        self.kinds = {label: task["kind"] for label, task in tasks.items()}
+        self.lines = collections.defaultdict(set)
+        self.expected = {}
+        for label, task in tasks.items():
+            if task["kind"] != "blocking":
+                self.expected[label] = [summed_up([way for node in task["stack"]
+                                                   for way in self.ways(node, hides)])
+                                        for hides in (False, True)]
+
+    def ways(self, node, hides):
+        if "leaf" in node:
+            return [(LEAF,)]
+        frame = (node["function"], tail(node["file"]), node["line"])
+        self.lines[frame[0]].add((node["line"], node["last_line"]))
+        below = [way for child in node["children"] for way in self.ways(child, hides)]
+        if not below or hides and node["opaque"]:
+            below = [()]
+        return [(frame,) + way for way in below]
+
+    def line(self, function, line):
+        """An await that is written on several lines is called by its first."""
+        return next((first for first, last in self.lines[function] if first <= line <= last), line)
+
+
+def summed_up(ways):
+    """The ways to leaves, each as often as there is one; of those that end at something else, the longest."""
+    leaves = collections.Counter(way for way in ways if way[-1] == LEAF)
+    ends = {way for way in ways if way and way[-1] != LEAF}
+    longest = {way for way in ends
+               if not any(other[:len(way)] == way and other != way for other in ends | set(leaves))}
+    return (frozenset(leaves.items()), frozenset(longest))
+
+
+def way_of(stack, crate, account):
+    """A stack of the trace with only the program's own frames and leaves."""
+    way = []
+    for level in stack:
+        if level.startswith(f"{crate}::oracle::Never"):
+            return tuple(way) + (LEAF,)
+        name, _, place = level.partition(" at ")
+        if name.startswith((f"{crate}::", f"<{crate}::")) and place and "(not started)" not in name:
+            path, _, line = place.rpartition(":")
+            function = without_generics(name)
+            way.append((function, tail(path), account.line(function, int(line))))
+    return tuple(way)
+
+
+def seen_in(trace, crate, account):
+    """Of every wait that is open at the end, and has frames of the program's own."""
+    for wait in trace.waits:
+        args = wait["args"]
+        if args.get("open"):
+            assert "more" not in args
+            stacks = [args["stack"]] + args.get("also", []) if "stack" in args else []
+            ways = [way_of(stack, crate, account) for stack in stacks]
+            yield args["task"], summed_up([way for way in ways if way])
+
+
+def compare(tasks, trace, crate):
+    """What was expected and not seen: {label: ways}; what was seen of nobody; how many agree."""
+    account = Account(tasks)
+    left = dict(account.expected)
+    wrong, right, without = [], 0, 0
+    for number, seen in seen_in(trace, crate, account):
+        if seen == summed_up([]):
+            without += 1
+            continue
+        label = next((label for label, either in left.items() if seen in either), None)
+        if label is None:
+            wrong.append((number, seen))
+        else:
+            del left[label]
+            right += 1
+    return {label: (account.kinds[label], ways[0]) for label, ways in left.items()}, wrong, right
+
+
+def run_parked(tmp_path, tmp_path_factory, cache, build, variant, end):
+    name = "parked-" + variant.removesuffix("-current")
+    env = clean_environment(tmp_path_factory.mktemp("runtime"))
+    env["ASYNCFLAME_CACHE"] = str(cache)
+    if variant.endswith("-current"):
+        env["PARKED_CURRENT_THREAD"] = "1"
+    output = tmp_path / "t.json"
+    with parked(fixture(build, name), env=env, under=[PROGRAM, "-q", "-o", output]) as program:
+        end(program)
+        program.process.wait(timeout=120)
+    return program.tasks, trace_check.check(output), name.replace("-", "_")
+
+
+def end_in_order(program):
+    program.process.stdin.close()
+
+
+# What is driven by block_on has no polls in optimised builds, so no task in the trace.
+def is_gap(build, kind):
+    return "debug" not in build and kind == "block_on"
+
+
+@pytest.mark.parametrize("build, variant", RUNS)
+def test_open_waits_agree(tmp_path, tmp_path_factory, cache, build, variant):
+    tasks, trace, crate = run_parked(tmp_path, tmp_path_factory, cache, build, variant, end_in_order)
+    missing, wrong, right = compare(tasks, trace, crate)
+    missing = {label: kind for label, kind in missing.items() if not is_gap(build, kind[0])}
+    assert not wrong and not missing
+    assert right > 150
