@@ -5,7 +5,10 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -14,11 +17,29 @@
 
 #include "runtimes/look.h"
 
-#define PATIENCE 100 /* times 10 ms, after the host is gone */
+#define PATIENCE 100	  /* times 10 ms, after the host is gone */
+#define FIRST 500	  /* ms after the start */
+#define SHORTEST 1000	  /* ms between two looks */
+#define LONGEST 30000	  /* ... where nothing moves */
+#define IDLE_FOR_BUSY 200 /* times what a look took of a processor: half a percent */
+#define NICE 10
+
+static uint64_t milliseconds(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 void look_init(struct look *look, struct af_session *session, const struct af_futuremap *map)
 {
-	*look = (struct look){.session = session, .map = map, .result = -1};
+	*look = (struct look){
+		.session = session,
+		.map = map,
+		.result = -1,
+		.next = milliseconds() + FIRST,
+		.interval = SHORTEST,
+	};
 }
 
 /* Host: it may go on. */
@@ -43,9 +64,12 @@ static bool write_all(int fd, const char *data, size_t size)
 static int look_once(const struct look *look)
 {
 	struct af_text block = {0};
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* Gigabytes of memory may be searched: not for ever. */
 	struct itimerval limit = {.it_value.tv_sec = 1};
 	setitimer(ITIMER_PROF, &limit, NULL);
+	if (!look->asked)
+		setpriority(PRIO_PROCESS, 0, NICE);
 	struct af_error *error = af_look(look->session, look->map, &block);
 	bool written = !error && write_all(look->result, block.data, block.length);
 	af_error_destroy(error);
@@ -61,48 +85,111 @@ static void start(struct look *look)
 		_exit(look_once(look));
 	if (look->child > 0)
 		return;
+	if (look->result >= 0)
+		close(look->result);
 	look->child = 0;
-	let_go(look);
+	look->impossible = true;
+	if (look->asked)
+		let_go(look);
 }
 
-static void take(struct look *look, bool good)
+/* Whether the tasks are the same, and stand where they stood. */
+static bool is_same(const struct look *look, const void *block, size_t size)
+{
+	const size_t times = offsetof(struct afr_look, n_tasks);
+	return look->block && look->size == size &&
+	       !memcmp((const char *)block + times, (const char *)look->block + times,
+		       size - times);
+}
+
+static bool is_whole(const void *block)
+{
+	return ((const struct afr_look *)block)->whole;
+}
+
+/* What a look has seen replaces what was seen before; but not if the host went away meanwhile. */
+static void keep(struct look *look, void *block, size_t size)
+{
+	look->interval = is_same(look, block, size) ? look->interval * 2 : SHORTEST;
+	if (look->block && is_whole(look->block) && !is_whole(block)) {
+		munmap(block, size);
+		return;
+	}
+	if (look->block)
+		munmap(look->block, look->size);
+	look->block = block;
+	look->size = size;
+}
+
+static void take(struct look *look, bool good, uint64_t busy)
 {
 	off_t size = lseek(look->result, 0, SEEK_END);
 	void *block = MAP_FAILED;
-	if (good && size > 0)
+	if (good && size >= (off_t)sizeof(struct afr_look))
 		block = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, look->result, 0);
-	if (block != MAP_FAILED) {
-		look->block = block;
-		look->size = (size_t)size;
-	}
+	if (block != MAP_FAILED)
+		keep(look, block, (size_t)size);
+	else
+		look->impossible = true;
 	close(look->result);
 	look->child = 0;
-	let_go(look);
+	if (look->interval < busy * IDLE_FOR_BUSY)
+		look->interval = busy * IDLE_FOR_BUSY;
+	else if (look->interval > LONGEST)
+		look->interval = LONGEST;
+	look->next = milliseconds() + look->interval;
+	if (look->asked)
+		let_go(look);
+}
+
+/* Somebody may have met it with a wait for any child: readers check what it wrote. */
+static void meet(struct look *look, int options)
+{
+	int status;
+	struct rusage used = {0};
+	pid_t ended = wait4(look->child, &status, options, &used);
+	if (!ended)
+		return;
+	bool good = ended < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	time_t us = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 +
+		    used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+	take(look, good, (uint64_t)us / 1000);
+}
+
+/* For one that the host waits for. */
+static void stop(struct look *look)
+{
+	kill(look->child, SIGKILL);
+	meet(look, 0);
 }
 
 bool look_go_on(struct look *look)
 {
-	int status;
-	if (!look->asked && atomic_load(&look->session->host_state) == AF_HOST_ENDING) {
-		look->asked = true;
+	uint32_t state = atomic_load(&look->session->host_state);
+	bool ends = state == AF_HOST_ENDING && !look->asked;
+	if (look->child)
+		meet(look, WNOHANG);
+	if (ends && look->child)
+		stop(look);
+	bool due = state == AF_HOST_RECORDING && !look->child && !look->impossible &&
+		   milliseconds() >= look->next;
+	look->asked |= ends;
+	if (ends || due)
 		start(look);
-	}
-	pid_t ended = look->child ? waitpid(look->child, &status, WNOHANG) : 0;
-	/* Somebody may have met it with a wait for any child; readers check what it wrote. */
-	if (ended)
-		take(look, ended < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
-	return look->child;
+	return look->child && look->asked;
 }
 
 void look_finish(struct look *look, struct af_writer *writer)
 {
 	/* It sees for itself that there is nothing left to look at. */
-	for (int i = 0; look->child && look_go_on(look); i++) {
+	for (int i = 0; look->child && i < PATIENCE; i++) {
 		struct timespec step = {.tv_nsec = 10000000};
-		if (i == PATIENCE)
-			kill(look->child, SIGKILL);
-		nanosleep(&step, NULL);
+		meet(look, WNOHANG);
+		if (look->child)
+			nanosleep(&step, NULL);
 	}
+	if (look->child)
+		stop(look);
 	if (!look->block)
 		return;
 	af_writer_look(writer, look->block, look->size);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the tasks of the companion's host stand when it ends. A child of the companion looks
+ * Where the tasks of the companion's host stand: a child of the companion looks
  * (runtimes/look.h), so that whatever the host's memory holds cannot hurt the recording, and
- * the recording goes on meanwhile. The host waits for it at its exit, for a bounded time.
+ * the recording goes on meanwhile.
+ *
+ * When the host ends in order it waits for a look, for a bounded time. A host that is killed
+ * leaves nothing to look at; so there are looks while it runs, now and then, that take little of
+ * a processor's time. One of them holds for every task that is not polled afterwards.
  */
 #ifndef AF_CLI_LOOK_H
 #define AF_CLI_LOOK_H
@@ -15,16 +19,19 @@
 struct look {
 	struct af_session *session;
 	const struct af_futuremap *map;
-	pid_t child; /* that looks at this moment, or 0 */
-	int result;  /* memory that it writes to */
-	bool asked;  /* the host has said that it ends */
-	void *block; /* what was seen; NULL: nothing */
+	pid_t child;	   /* that looks at this moment, or 0 */
+	int result;	   /* memory that it writes to */
+	bool asked;	   /* the host has said that it ends: `child` is for that */
+	bool impossible;   /* not while it runs: not permitted, or it takes too long */
+	uint64_t next;	   /* when the next one is due, ms of CLOCK_MONOTONIC */
+	uint64_t interval; /* ms between two */
+	void *block;	   /* what was seen; NULL: nothing */
 	size_t size;
 };
 
 void look_init(struct look *look, struct af_session *session, const struct af_futuremap *map);
-/* To be called often while the host runs: looks when the host ends, lets the host go on then.
-   True while a child is at it. */
+/* To be called often while the host runs: looks now and then, and when the host ends, and lets
+   that go on then. True while the host waits for it. */
 bool look_go_on(struct look *look);
 /* The host is gone: adds to the recording what was seen. */
 void look_finish(struct look *look, struct af_writer *writer);

@@ -6,12 +6,14 @@
 #include <sys/mman.h>
 
 #include "record/parked_guard.h"
+#include "record/syscall.h"
 #include "record/thread.h"
 
-#define TODO_MAX 32	  /* values still to be looked at */
-#define BUDGET 96	  /* values looked at, per task */
-#define PROBES 16	  /* of the node table */
-#define VTABLE_CACHE 1024 /* a power of two */
+#define TODO_MAX 32			 /* values still to be looked at */
+#define BUDGET 96			 /* values looked at, per task */
+#define PROBES 16			 /* of the node table */
+#define VTABLE_CACHE 1024		 /* a power of two */
+#define DROPPED_TIME UINT64_C(150000000) /* ticks, some 50 ms, for all tasks that are dropped */
 
 /* RUNNING and COMPLETE of a task's state (tokio 1.x, runtime/task/state.rs). A shutdown sets the
    first; the other bits, and the count of references, change at any time. */
@@ -36,6 +38,7 @@ struct value {
 	uint64_t at;
 	uint32_t step;
 	uint32_t parent;
+	bool far; /* behind a pointer that may be stale: read through the kernel */
 };
 
 struct walk {
@@ -47,6 +50,8 @@ struct walk {
 	bool guarded; /* pointers may be followed only inside the guard */
 	bool inside;  /* ... where we are */
 	bool refused; /* ... which was closed to us */
+	bool careful; /* no guard: what is behind pointers may be freed meanwhile */
+	bool failed;  /* ... and was */
 };
 
 static void *copy_table(const struct af_futuremap *from, const struct afm_table *table, size_t size)
@@ -182,6 +187,25 @@ static uint64_t load_tag(uint64_t at, unsigned size)
 	}
 }
 
+/* The kernel finds out without a fault whether there is anything. */
+static uint64_t load_far(struct walk *w, uint64_t at, unsigned size)
+{
+	uint64_t number = 0;
+	struct {
+		uint64_t base, length;
+	} to = {(uint64_t)&number, size}, from = {at, size};
+	if (size && af_syscall6(SYS_process_vm_readv, w->session->host_pid, (long)&to, 1,
+				(long)&from, 1, 0) != size)
+		w->failed = true;
+	return number;
+}
+
+static uint64_t load(struct walk *w, const struct value *value, uint32_t offset, unsigned size)
+{
+	return value->far ? load_far(w, value->at + offset, size)
+			  : load_tag(value->at + offset, size);
+}
+
 /* The case that holds; AFM_NONE if the tag is none that the type has. */
 static uint32_t find_case(const struct afm_step *step, uint64_t tag)
 {
@@ -227,6 +251,8 @@ static uint32_t vtable_step(uint64_t vtable)
 
 static bool may_follow(struct walk *w)
 {
+	if (w->careful)
+		return !w->refused;
 	if (!w->guarded || w->inside)
 		return true;
 	if (!w->refused && af_guard_enter())
@@ -237,15 +263,20 @@ static bool may_follow(struct walk *w)
 }
 
 /* Puts what a way leads to on the list; false where it cannot be followed. */
-static bool follow(struct walk *w, const struct afm_step_way *way, uint64_t at, uint32_t parent)
+static bool follow(struct walk *w, const struct afm_step_way *way, const struct value *value,
+		   uint32_t parent)
 {
-	struct value next = {.at = at + way->offset, .step = way->next, .parent = parent};
+	struct value next = {.at = value->at + way->offset,
+			     .step = way->next,
+			     .parent = parent,
+			     .far = value->far};
 	if (way->via != AFM_V_VALUE) {
 		if (!may_follow(w))
 			return false;
-		next.at = load_tag(at + way->offset, 8);
+		next.at = load(w, value, way->offset, 8);
+		next.far = w->careful;
 		if (way->via == AFM_V_DYN)
-			next.step = vtable_step(load_tag(at + way->vtable, 8));
+			next.step = vtable_step(load(w, value, way->vtable, 8));
 		/* Dangling, as a Box of nothing is, or not an address at all. */
 		if (next.step == AFM_NONE || next.at < 4096 || next.at >> 47)
 			return false;
@@ -259,7 +290,7 @@ static bool follow(struct walk *w, const struct afm_step_way *way, uint64_t at, 
 static void look_at(struct walk *w, struct value value)
 {
 	const struct afm_step *step = &map.steps[value.step];
-	uint64_t tag = load_tag(value.at + step->tag_offset, step->tag_size);
+	uint64_t tag = load(w, &value, step->tag_offset, step->tag_size);
 	uint32_t found = find_case(step, tag), node = value.parent;
 	if (found == AFM_NONE)
 		return;
@@ -279,51 +310,105 @@ static void look_at(struct walk *w, struct value value)
 	bool goes_on = false;
 	/* Last first, so that the first branch is looked at first. */
 	for (uint32_t i = c->n_ways; i-- > 0;)
-		goes_on |= follow(w, &map.ways[c->first_way + i], value.at, node);
+		goes_on |= follow(w, &map.ways[c->first_way + i], &value, node);
 	if (!goes_on && level)
 		add_leaf(w, node);
 	else if (!goes_on)
 		add_end(w, node);
 }
 
-static void record_leaf(const struct af_hook *hook, uint32_t node)
+static void record(enum afr_kind kind, uint64_t word1)
 {
 	struct afr_record *record = af_record_slot();
-	record->word1 = hook->payload | node;
+	record->word1 = word1;
 	__atomic_store_n(&record->word0,
-			 (__builtin_ia32_rdtsc() - af_record_base) << AFR_KIND_BITS | AFR_PARKED,
+			 (__builtin_ia32_rdtsc() - af_record_base) << AFR_KIND_BITS | kind,
 			 __ATOMIC_RELEASE);
 }
 
-void af_parked_record(uint64_t header, const struct af_hook *hook)
+static void begin_walk(struct walk *w)
 {
-	uint64_t root = hook->root;
-	struct walk w;
-	uint64_t state = header + map.tokio_state;
 	/* The guard knows threads by their numbers; and a process that was just forked has no
 	   session of its own yet. */
 	if ((!af_thread.number && !af_thread.sunk_from) || !af_gate.shift)
 		af_record_refill();
 	/* One by one: the compiler would clear the whole of it, by a call to libc's memset. */
-	w.session = af_record_session();
-	w.n_todo = w.n_leaves = 0;
+	w->session = af_record_session();
+	w->guarded = w->inside = w->refused = w->careful = w->failed = false;
+}
+
+static void walk_task(struct walk *w, uint64_t header, uint64_t root)
+{
+	w->n_todo = w->n_leaves = 0;
+	w->todo[w->n_todo++] = (struct value){
+		.at = header + (uint32_t)root,
+		.step = (uint32_t)(root >> ROOT_STEP_SHIFT) & 0x1fffffff,
+	};
+	for (uint32_t i = 0; w->n_todo && i < BUDGET; i++)
+		look_at(w, w->todo[--w->n_todo]);
+}
+
+void af_parked_record(uint64_t header, const struct af_hook *hook)
+{
+	uint64_t root = hook->root;
+	uint64_t state = header + map.tokio_state;
+	struct walk w;
+	begin_walk(&w);
 	w.guarded = root & ROOT_TOKIO;
-	w.inside = w.refused = false;
 	if (!w.session)
 		return;
 	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
-	w.todo[w.n_todo++] = (struct value){
-		.at = header + (uint32_t)root,
-		.step = (uint32_t)(root >> ROOT_STEP_SHIFT) & 0x1fffffff,
-	};
-	for (uint32_t i = 0; w.n_todo && i < BUDGET; i++)
-		look_at(&w, w.todo[--w.n_todo]);
+	walk_task(&w, header, root);
 	if (w.inside)
 		af_guard_leave();
 	/* Somebody else has taken the task meanwhile: what we saw may be of no moment at all. */
 	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
 	for (uint32_t i = 0; i < w.n_leaves; i++)
-		record_leaf(hook, w.leaves[i]);
+		record(AFR_PARKED, hook->payload | w.leaves[i]);
+}
+
+/* --- the end ------------------------------------------------------------------------- */
+
+static _Atomic uint64_t dropped_time; /* ticks spent so far */
+
+static bool same_leaves(const struct walk *a, const struct walk *b)
+{
+	bool same = a->n_leaves == b->n_leaves;
+	for (uint32_t i = 0; i < a->n_leaves && same; i++)
+		same = a->leaves[i] == b->leaves[i];
+	return same;
+}
+
+/* Twice, the same: so it stood there in between, and nobody polled it. */
+static bool read_dropped(struct walk *w, uint64_t header, uint64_t root)
+{
+	struct walk again;
+	begin_walk(w);
+	begin_walk(&again);
+	w->careful = again.careful = true;
+	/* It is not ours to forbid ourselves what a sandbox kills for. */
+	w->refused = again.refused =
+		atomic_load(&w->session->confined) || atomic_load(&dropped_time) > DROPPED_TIME;
+	walk_task(w, header, root);
+	walk_task(&again, header, root);
+	return !w->failed && !again.failed && same_leaves(w, &again);
+}
+
+void af_parked_dropped(uint64_t header, uint64_t root, uint64_t dropped)
+{
+	uint64_t state = header + map.tokio_state, begin = __builtin_ia32_rdtsc();
+	struct walk w;
+	begin_walk(&w);
+	/* One that is being polled is dropped by whoever polls it. */
+	if (!w.session || map.tokio_state == AFM_NONE || (load_tag(state, 8) & TOKIO_LIFECYCLE))
+		return;
+	bool read = root && read_dropped(&w, header, root);
+	atomic_fetch_add(&dropped_time, __builtin_ia32_rdtsc() - begin);
+	if (load_tag(state, 8) & TOKIO_LIFECYCLE)
+		return;
+	for (uint32_t i = 0; read && i < w.n_leaves; i++)
+		record(AFR_PARKED, (dropped & ~AFR_SUBJECT_MASK) | w.leaves[i]);
+	record(AFR_DROPPED, dropped);
 }

@@ -39,4 +39,13 @@ uint64_t af_parked_root(const struct afm_root *root);
    libc, no vector registers, signal safe. */
 void af_parked_record(uint64_t header, const struct af_hook *hook);
 
+/*
+ * A runtime that shuts down is about to drop the future of the task at `header`, of which the
+ * caller has a reference: records where it stands and that it ends. `dropped` is the record's
+ * word: function, and the task's id. `root` as of af_parked_root(), 0: where is not read.
+ * Another thread may poll the task at the same time: so pointers are followed through the
+ * kernel, which takes longer, and is given up when it has taken long altogether.
+ */
+void af_parked_dropped(uint64_t header, uint64_t root, uint64_t dropped);
+
 #endif

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
+#include "record/parked.h"
 #include "record/syscall.h"
 #include "record/thread.h"
 
@@ -22,17 +23,20 @@ static struct {
 	const struct af_guard_vtable *vtables; /* by address */
 	uint32_t count;
 	uint32_t offset; /* of the vtable's address in a header */
+	uint32_t id;	 /* of the id's offset in a vtable */
 	bool ready;
 } guard;
 
 static _Atomic uint32_t shutting_down;
 static _Atomic uint64_t last_shutdown; /* ticks; 0: none yet */
 
-void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset)
+void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset,
+		    uint32_t id_offset)
 {
 	guard.vtables = vtables;
 	guard.count = count;
 	guard.offset = vtable_offset;
+	guard.id = id_offset;
 	/* A forked process has none of its parent's readers. */
 	af_syscall4(SYS_madvise, (long)readers, sizeof(readers), MADV_WIPEONFORK, 0);
 	guard.ready = true;
@@ -93,7 +97,7 @@ static void wait_for_readers(void)
 	}
 }
 
-static void (*find_shutdown(uint64_t vtable))(void *header)
+static const struct af_guard_vtable *find_vtable(uint64_t vtable)
 {
 	uint32_t low = 0, high = guard.count;
 	while (high - low > 1) {
@@ -103,16 +107,19 @@ static void (*find_shutdown(uint64_t vtable))(void *header)
 		else
 			high = middle;
 	}
-	return guard.vtables[low].shutdown;
+	return &guard.vtables[low];
 }
 
 /* A panic that passes keeps readers out for ever, which harms nobody. */
 void af_guard_shutdown(void *header)
 {
 	uint64_t vtable = *(uint64_t *)((char *)header + guard.offset);
+	uint64_t id = (uint64_t)header + *(uint64_t *)(vtable + guard.id);
+	const struct af_guard_vtable *known = find_vtable(vtable);
+	af_parked_dropped((uint64_t)header, known->root, known->payload | *(uint64_t *)id);
 	atomic_fetch_add(&shutting_down, 1);
 	wait_for_readers();
-	find_shutdown(vtable)(header);
+	known->shutdown(header);
 	atomic_store(&last_shutdown, __builtin_ia32_rdtsc());
 	atomic_fetch_sub(&shutting_down, 1);
 }

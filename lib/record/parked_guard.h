@@ -22,19 +22,24 @@ void af_guard_leave(void);
 struct af_guard_vtable {
 	uint64_t address;
 	void (*shutdown)(void *header); /* what was there */
+	uint64_t root;			/* af_parked_root() of its tasks */
+	uint64_t payload;		/* for their records: AFR_FUNCTION_SHIFT */
 };
 
 /*
  * Readers may enter: `vtables`, sorted by address, are guarded from now on. They stay in use;
- * the vtable's address lies in a task's header at `vtable_offset`. In the constructor.
+ * the vtable's address lies in a task's header at `vtable_offset`, and at `id_offset` of the vtable
+ * how far from the header the task's id lies. In the constructor.
  */
-void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset);
+void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset,
+		    uint32_t id_offset);
 
 /* Not all of them could be guarded: nobody may enter. Those that were still come to
    af_guard_shutdown(). */
 void af_guard_never(void);
 
-/* Stands in the guarded vtables for `shutdown`: no reader is inside around the real one. */
+/* Stands in the guarded vtables for `shutdown`: records where the task stands, which is its end,
+   and lets no reader be inside around the real one. */
 void af_guard_shutdown(void *header);
 
 #endif

@@ -43,6 +43,8 @@ enum afr_kind {
 	AFR_PARKED,	   /* before a task's ENTER on the same thread: where the task stood
 			      until now. function: the root; subject: number of a node,
 			      innermost of an await stack. Several for several branches */
+	AFR_DROPPED,	   /* a runtime that shuts down drops a task that is parked; subject: the
+			      executor's own task id. Where it stood, as before an ENTER */
 	AFR_KIND_COUNT
 };
 

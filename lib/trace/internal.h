@@ -36,6 +36,8 @@ struct af_trace_node {
 struct af_seen_task {
 	const struct afr_look_task *told;
 	uint32_t first_node, n_nodes; /* in `seen_nodes`: the innermost levels */
+	uint32_t function;	      /* that polls it, or one made up to name it; AFM_NONE */
+	bool matched;		      /* it is one of the tasks that were polled */
 };
 
 struct af_trace {
@@ -73,6 +75,6 @@ bool af_trace_read_look(struct af_trace *trace);
 void af_trace_forget_look(struct af_trace *trace);
 /* After a walk that has come to the last record: what was seen of each of its tasks (index in
    `seen`, by task number), or AFM_NONE. NULL when memory is short; to be freed. */
-uint32_t *af_trace_match_look(const struct af_trace *trace);
+uint32_t *af_trace_match_look(struct af_trace *trace);
 
 #endif

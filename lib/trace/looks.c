@@ -109,6 +109,42 @@ static bool read_levels(struct nodes *n, struct af_seen_task *seen, uint32_t *nu
 	return true;
 }
 
+/* The future of a task as the map knows it; NULL if it does not. */
+static const struct afm_future *future_of(const struct af_trace *trace,
+					  const struct afr_look_level *level)
+{
+	if (level->object >= trace->n_maps ||
+	    level->type >= trace->maps[level->object].header->types.count)
+		return NULL;
+	const struct af_futuremap *map = &trace->maps[level->object];
+	uint32_t future = af_futuremap_types(map, level->type)->future;
+	return future == AFM_NONE ? NULL : af_futuremap_futures(map, future);
+}
+
+/* What a future is called whose polls were all inlined: it has no function that could be. */
+static bool name_driven(struct af_trace *trace, struct af_seen_task *seen)
+{
+	const struct afr_look_level *level = trace->look_levels + seen->told->first_level;
+	const struct afm_future *future = seen->n_nodes ? future_of(trace, level) : NULL;
+	uint32_t n = trace->info.n_functions;
+	if (!future || seen->told->found_by != AFR_BY_STACK || n >= AFR_FUNCTIONS_MAX)
+		return true;
+	const struct af_futuremap *map = &trace->maps[level->object];
+	struct af_function *more = realloc(trace->functions, (n + 1) * sizeof(*more));
+	if (!more)
+		return false;
+	trace->functions = more;
+	trace->functions[n] = (struct af_function){
+		.name = af_futuremap_string(map, future->name),
+		.future = af_futuremap_string(map, af_futuremap_types(map, level->type)->name),
+		.file = af_futuremap_string(map, future->file),
+		.line = future->line,
+		.object = AFM_NONE,
+	};
+	seen->function = trace->info.n_functions++;
+	return true;
+}
+
 static bool read_tasks(struct nodes *n, const struct afr_look_task *tasks)
 {
 	struct af_trace *trace = n->trace;
@@ -118,12 +154,12 @@ static bool read_tasks(struct nodes *n, const struct afr_look_task *tasks)
 	bool good = numbers && has_below;
 	for (uint32_t i = 0; i < trace->look->n_tasks && good; i++) {
 		struct af_seen_task *seen = &trace->seen[trace->n_seen++];
-		*seen = (struct af_seen_task){.told = &tasks[i]};
+		*seen = (struct af_seen_task){.told = &tasks[i], .function = AFM_NONE};
 		/* One task's after another's: so there is room for all of them. */
 		if (tasks[i].first_level != used || tasks[i].n_levels > levels - used)
 			continue;
 		used += tasks[i].n_levels;
-		good = read_levels(n, seen, numbers, has_below);
+		good = read_levels(n, seen, numbers, has_below) && name_driven(trace, seen);
 	}
 	free(numbers);
 	free(has_below);
@@ -165,20 +201,15 @@ void af_trace_forget_look(struct af_trace *trace)
 /* A future that is polled by nobody we know is a task itself, by its address and function. */
 static uint32_t task_of_future(const struct af_trace *trace, const struct afr_look_level *level)
 {
-	if (level->object >= trace->n_maps ||
-	    level->type >= trace->maps[level->object].header->types.count)
+	const struct afm_future *future = future_of(trace, level);
+	if (!future)
 		return 0;
 	const struct af_futuremap *map = &trace->maps[level->object];
-	const struct afm_type *type = af_futuremap_types(map, level->type);
-	if (type->future == AFM_NONE)
-		return 0;
-	const struct afm_future *future = af_futuremap_futures(map, type->future);
 	for (uint32_t i = 0; i < future->n_polls; i++) {
 		uint32_t poll = *af_futuremap_future_polls(map, future->first_poll + i);
 		uint32_t function = trace->first_function[level->object] + poll;
 		uint64_t address = level->address & AFR_SUBJECT_MASK;
-		uint32_t task =
-			af_tasks_lookup(&trace->tasks, AF_KEY_SELF, address, function);
+		uint32_t task = af_tasks_lookup(&trace->tasks, AF_KEY_SELF, address, function);
 		if (!task)
 			task = af_tasks_lookup(&trace->tasks, AF_KEY_INNER, address, function);
 		if (task)
@@ -206,7 +237,7 @@ static uint32_t task_of(const struct af_trace *trace, const struct af_seen_task 
 	return task;
 }
 
-uint32_t *af_trace_match_look(const struct af_trace *trace)
+uint32_t *af_trace_match_look(struct af_trace *trace)
 {
 	uint32_t n = trace->tasks.n_tasks;
 	uint32_t *seen = calloc(n + 1, sizeof(*seen));
@@ -214,6 +245,7 @@ uint32_t *af_trace_match_look(const struct af_trace *trace)
 		seen[i] = AFM_NONE;
 	for (uint32_t i = 0; seen && i < trace->n_seen; i++) {
 		uint32_t task = task_of(trace, &trace->seen[i]);
+		trace->seen[i].matched = task;
 		if (task)
 			seen[task] = i;
 	}

@@ -133,8 +133,7 @@ static bool is_outermost(const struct af_walker *walker, const struct af_open_sp
 /* Executors without a root of ours often hold a future by a pointer, which is polled first. */
 static void name_pointed(struct af_walker *walker, struct af_open_span *open)
 {
-	const struct af_function *function =
-		af_trace_function(walker->trace, open->span.function);
+	const struct af_function *function = af_trace_function(walker->trace, open->span.function);
 	bool inner = !open->owns_task && open[-1].points;
 	open->points = function->pointer && open->root < 0 && (open->owns_task || inner);
 	if (!inner || !open->span.task)
@@ -366,6 +365,30 @@ static void end_by_record(struct af_span_stack *stack, struct af_walker *walker,
 	end_span(stack, walker, now, result, state);
 }
 
+/* A runtime has dropped a task between two polls: its last wait ends. */
+static void drop_task(struct af_span_stack *stack, struct af_walker *walker,
+		      const struct afr_record *record, uint64_t now)
+{
+	struct af_tasks *tasks = &walker->trace->tasks;
+	uint32_t number = af_tasks_lookup(tasks, AF_KEY_ID, afr_subject(record), 0);
+	struct af_task *task = number ? af_tasks_get(tasks, number) : NULL;
+	if (task && task->state == AF_TASK_ALIVE && !task->polling && task->last <= now) {
+		struct af_wait wait = {
+			.task = task,
+			.begin = task->last,
+			.end = now,
+			.dropped = true,
+			.n_nodes = stack->n_nodes,
+			.nodes = stack->nodes,
+		};
+		if (walker->visitor->wait && !walker->visitor->wait(walker->context, &wait))
+			walker->stopped = true;
+		task->state = AF_TASK_DROPPED;
+		task->last = now;
+	}
+	stack->n_nodes = 0;
+}
+
 void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
 			 const struct afr_record *record, uint64_t now)
 {
@@ -386,6 +409,9 @@ void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
 		    af_trace_level(walker->trace, (uint32_t)afr_subject(record),
 				   &(struct af_level){0}))
 			stack->nodes[stack->n_nodes++] = (uint32_t)afr_subject(record);
+		break;
+	case AFR_DROPPED:
+		drop_task(stack, walker, record, now);
 		break;
 	default:
 		end_by_record(stack, walker, record, now);

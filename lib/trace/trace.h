@@ -49,7 +49,8 @@ enum af_task_state {
 	AF_TASK_ALIVE,
 	AF_TASK_READY,
 	AF_TASK_PANICKED,
-	AF_TASK_GONE, /* it was not there any more at the end: ready, or dropped */
+	AF_TASK_DROPPED, /* by a runtime that shut down */
+	AF_TASK_GONE,	 /* it was not there any more at the end: ready, or dropped */
 };
 
 /*
@@ -58,20 +59,22 @@ enum af_task_state {
  * nothing shows that another future has moved in.
  */
 struct af_task {
-	uint32_t number;      /* 1, 2, ... in order of first sight */
-	uint32_t function;    /* by which it was first polled: names it */
-	uint32_t state;	      /* enum af_task_state */
-	uint64_t subject;     /* the executor's id, or the address */
-	uint64_t polls;	      /* outermost polls of it that have ended or were cut off */
-	uint64_t busy;	      /* ns in those */
-	uint64_t first, last; /* ns since the trace began: begin of first, end of last poll */
-	uint32_t polling;     /* polls of it that are open: more than one for a moment, when
+	uint32_t number;   /* 1, 2, ... in order of first sight */
+	uint32_t function; /* by which it was first polled: names it */
+	uint32_t state;	   /* enum af_task_state */
+	uint64_t subject;  /* the executor's id, or the address */
+	uint64_t polls;	   /* outermost polls of it that have ended or were cut off */
+	uint64_t busy;	   /* ns in those */
+	uint64_t first,
+		last; /* ns since the trace began: begin of first, end of last poll, or of the task
+				 if it was dropped */
+	uint32_t polling;   /* polls of it that are open: more than one for a moment, when
 				 another thread takes it before its executor's entry returns */
-	bool pending;	      /* its last poll is known to have returned Pending, or it was seen
+	bool pending;	    /* its last poll is known to have returned Pending, or it was seen
 				 to be parked at the end */
-	bool rooted;	      /* polled by an executor's root that we know, not just a future */
-	uint64_t parked;      /* the state its future was last left in, AF_STATE_NONE if unknown */
-	uint32_t parked_in;   /* the function that polls that future */
+	bool rooted;	    /* polled by an executor's root that we know, not just a future */
+	uint64_t parked;    /* the state its future was last left in, AF_STATE_NONE if unknown */
+	uint32_t parked_in; /* the function that polls that future */
 };
 
 enum af_span_result {
@@ -113,6 +116,8 @@ struct af_wait {
 	const struct af_task *task;
 	uint64_t begin, end; /* ns since the trace began */
 	bool open;	     /* it still waited when the trace ended */
+	bool unknown_begin;  /* it has stood there since `begin` or longer */
+	bool dropped;	     /* its end was that of the task, which was dropped */
 	uint32_t n_nodes;
 	const uint32_t *nodes; /* good for the length of the call */
 };

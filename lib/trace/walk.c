@@ -100,15 +100,46 @@ static void use_look(const struct af_trace *trace, struct af_task *task, uint32_
 	wait->n_nodes = s->n_nodes;
 }
 
+/* A future that a thread drives, and whose polls are all inlined: all that is known of it is where
+   it stood when it was looked at. */
+static void show_driven(struct af_walker *walker, const struct af_seen_task *seen)
+{
+	struct af_trace *trace = walker->trace;
+	uint64_t begin = af_timebase_ns(&trace->timebase, trace->look->begin);
+	if (seen->matched || seen->function == AFM_NONE || begin >= walker->counts->end ||
+	    walker->stopped || !walker->visitor->wait)
+		return;
+	uint32_t number = af_tasks_find(&trace->tasks, AF_KEY_SELF, seen->told->address,
+					seen->function, true, begin);
+	if (!number) {
+		walker->no_memory = true;
+		return;
+	}
+	struct af_task *task = af_tasks_get(&trace->tasks, number);
+	struct af_wait wait = {
+		.task = task,
+		.begin = begin,
+		.end = walker->counts->end,
+		.open = true,
+		.unknown_begin = true,
+		.n_nodes = seen->n_nodes,
+		.nodes = trace->seen_nodes + seen->first_node,
+	};
+	task->pending = true;
+	if (!walker->visitor->wait(walker->context, &wait))
+		walker->stopped = true;
+}
+
 /* Tasks that are parked when the trace ends wait on. Where nobody looked, and the last poll has
    not told how it ended, the task may be at its end as well. */
 static void finish_waits(struct af_walker *walker)
 {
 	struct af_trace *trace = walker->trace;
 	struct af_tasks *tasks = &trace->tasks;
+	uint32_t n_tasks = tasks->n_tasks;
 	uint32_t *seen = trace->look ? af_trace_match_look(trace) : NULL;
 	walker->no_memory |= trace->look && !seen;
-	for (uint32_t i = 1; i <= tasks->n_tasks; i++) {
+	for (uint32_t i = 1; i <= n_tasks; i++) {
 		struct af_task *task = af_tasks_get(tasks, i);
 		struct af_wait wait = {
 			.task = task,
@@ -123,6 +154,8 @@ static void finish_waits(struct af_walker *walker)
 		    !walker->visitor->wait(walker->context, &wait))
 			walker->stopped = true;
 	}
+	for (uint32_t i = 0; seen && i < trace->n_seen; i++)
+		show_driven(walker, &trace->seen[i]);
 	free(seen);
 }
 

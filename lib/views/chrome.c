@@ -289,6 +289,7 @@ static void write_task(struct chrome *chrome, const struct af_task *task)
 		[AF_TASK_ALIVE] = "alive",
 		[AF_TASK_READY] = "ready",
 		[AF_TASK_PANICKED] = "panicked",
+		[AF_TASK_DROPPED] = "dropped",
 		[AF_TASK_GONE] = "gone",
 	};
 	write_task_event(chrome, task, 'b', task->first);

@@ -206,8 +206,11 @@ const char *af_wait_members(struct af_wait_texts *texts, const struct af_wait *w
 {
 	size_t length = 0;
 	char task[64];
-	snprintf(task, sizeof(task), "\"task\":%u%s}", wait->task->number,
-		 wait->open ? ",\"open\":true" : "");
+	snprintf(task, sizeof(task), "\"task\":%u%s%s}", wait->task->number,
+		 wait->unknown_begin ? ",\"unknown_begin\":true" : "",
+		 wait->open	 ? ",\"open\":true"
+		 : wait->dropped ? ",\"dropped\":true"
+				 : "");
 	bool good =
 		wait->n_nodes ? put_stacks(texts, &length, wait) : put_parked(texts, &length, wait);
 	return good && put(texts, &length, task, "", "") ? texts->text : NULL;

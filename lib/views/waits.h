@@ -28,7 +28,8 @@ void af_wait_texts_deinit(struct af_wait_texts *texts);
 /*
  * The members `"name":...,"args":{...}` of this wait, without a brace around them: in the
  * arguments `at`, the innermost await point known; `stack`, outermost level first; `also`,
- * stacks of other branches; `more`, how many further ones there are; `open`. Valid until the next call; NULL if memory is short.
+ * stacks of other branches; `more`, how many further ones there are; `open`;
+ * `dropped`; `unknown_begin`. Valid until the next call; NULL if memory is short.
  */
 const char *af_wait_members(struct af_wait_texts *texts, const struct af_wait *wait);
 

@@ -36,16 +36,16 @@ int main(int argc, char **argv)
 			}
 			raw_chunk(&raw, thread, 0, 100 + thread, "worker", records, n);
 		}
-		const struct afr_look look = {.begin = 8000,
-					      .end = 8500,
-					      .n_tasks = 2,
-					      .n_levels = 3,
-					      .whole = 1};
+		const struct afr_look look = {
+			.begin = 8000, .end = 8500, .n_tasks = 2, .n_levels = 3, .whole = 1};
 		const struct {
 			struct afr_look_task tasks[2];
 			struct afr_look_level levels[3];
 		} body = {
-			{{.id = 3, .n_levels = 2, .state = AFR_LOOK_PARKED, .found_by = AFR_BY_HEADER},
+			{{.id = 3,
+			  .n_levels = 2,
+			  .state = AFR_LOOK_PARKED,
+			  .found_by = AFR_BY_HEADER},
 			 {.address = 0x1040,
 			  .first_level = 2,
 			  .n_levels = 1,

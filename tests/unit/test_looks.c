@@ -33,7 +33,7 @@ static const struct raw_poll polls[] = {
 
 /* The open waits of a walk, by task. */
 struct seen {
-	unsigned n;
+	unsigned n, dropped;
 	struct {
 		uint32_t task, n_nodes, nodes[4];
 		uint64_t begin, end;
@@ -71,6 +71,7 @@ static int teardown(void **state)
 static bool on_wait(void *context, const struct af_wait *wait)
 {
 	struct seen *seen = context;
+	seen->dropped += wait->dropped;
 	if (!wait->open)
 		return true;
 	assert_true(seen->n < COUNT(seen->waits) && wait->n_nodes <= 4);
@@ -108,13 +109,13 @@ static void load(struct fixture *f, const struct afr_record *records, uint32_t n
 
 #define ENTER(ticks, id) raw_record(AFR_ENTER_TASK, ticks, ROOT, id)
 #define EXIT(ticks) raw_record(AFR_EXIT_POLL, ticks, ROOT, AFR_UNKNOWN)
-#define PARKED(id_, first, n)                                                        \
-	{                                                                            \
-		.id = id_, .address = 0x7000 + (id_)*0x100, .first_level = first,    \
-		.n_levels = n, .state = AFR_LOOK_PARKED, .found_by = AFR_BY_HEADER, \
+#define PARKED(id_, first, n)                                                                    \
+	{                                                                                        \
+		.id = id_, .address = 0x7000 + (id_)*0x100, .first_level = first, .n_levels = n, \
+		.state = AFR_LOOK_PARKED, .found_by = AFR_BY_HEADER,                             \
 	}
-#define LEVEL(type_, parent_, state_)                                        \
-	{                                                                    \
+#define LEVEL(type_, parent_, state_)                                         \
+	{                                                                     \
 		.parent = parent_, .type = type_, .variant = 4 * (type_) + 3, \
 		.state = AFR_LEVEL_##state_,                                  \
 	}
@@ -161,8 +162,8 @@ static void a_task_that_is_seen_parked_waits_there(void **state)
 static void a_task_that_was_polled_since_is_not_believed(void **state)
 {
 	struct fixture *f = *state;
-	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100), ENTER(4900, 2),
-					     EXIT(5100), ENTER(7000, 1), EXIT(7100)};
+	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100),     ENTER(4900, 2),
+					     EXIT(5100),     ENTER(7000, 1), EXIT(7100)};
 	const struct afr_look look = {
 		.begin = 5000, .end = 6000, .n_tasks = 2, .n_levels = 2, .whole = 1};
 	const struct afr_look_task tasks[] = {PARKED(1, 0, 1), PARKED(2, 1, 1)};
@@ -176,8 +177,8 @@ static void a_task_that_was_polled_since_is_not_believed(void **state)
 static void tasks_that_are_not_there_any_more_are_gone(void **state)
 {
 	struct fixture *f = *state;
-	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100), ENTER(1200, 2), EXIT(1300),
-					     ENTER(1400, 3), EXIT(1500)};
+	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100),     ENTER(1200, 2),
+					     EXIT(1300),     ENTER(1400, 3), EXIT(1500)};
 	const struct afr_look look = {
 		.begin = 5000, .end = 6000, .n_tasks = 2, .n_levels = 1, .whole = 1};
 	const struct afr_look_task tasks[] = {
@@ -222,6 +223,41 @@ static void a_future_behind_a_pointer_is_its_task(void **state)
 	assert_int_equal(f->seen.waits[0].n_nodes, 1);
 }
 
+/* A thread drives it, and its polls are inlined: it is a task all the same. */
+static void a_driven_future_without_polls_is_a_task(void **state)
+{
+	struct fixture *f = *state;
+	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100)};
+	const struct afr_look look = {.begin = 5000, .end = 6000, .n_tasks = 1, .n_levels = 1};
+	const struct afr_look_task tasks[] = {{.address = 0x6000,
+					       .n_levels = 1,
+					       .state = AFR_LOOK_PARKED,
+					       .found_by = AFR_BY_STACK}};
+	struct afr_look_level levels[] = {LEVEL(CHILD, AFM_NONE, SUSPENDED)};
+	load(f, records, COUNT(records), &look, tasks, levels);
+	assert_int_equal(f->seen.n, 1);
+	assert_int_equal(f->seen.waits[0].task, 2);
+	assert_int_equal(f->seen.waits[0].begin, 5000);
+	const struct af_task *task = af_trace_task(f->trace, 2);
+	assert_string_equal(af_trace_function(f->trace, task->function)->name, "app::child");
+	assert_int_equal(task->polls, 0);
+}
+
+static void a_dropped_task_ends_its_wait(void **state)
+{
+	struct fixture *f = *state;
+	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100),
+					     raw_record(AFR_DROPPED, 3000, ROOT, 1),
+					     raw_record(AFR_DROPPED, 3100, ROOT, 7)};
+	const struct afr_look look = {.begin = 5000, .end = 6000, .whole = 1};
+	load(f, records, COUNT(records), &look, NULL, NULL);
+	assert_int_equal(f->seen.n, 0);
+	assert_int_equal(f->seen.dropped, 1);
+	assert_int_equal(af_trace_n_tasks(f->trace), 1);
+	assert_int_equal(af_trace_task(f->trace, 1)->state, AF_TASK_DROPPED);
+	assert_int_equal(af_trace_task(f->trace, 1)->last, 3000);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -232,6 +268,8 @@ int main(void)
 		TEST(tasks_that_are_not_there_any_more_are_gone),
 		TEST(what_was_not_looked_for_to_the_end_is_not_gone),
 		TEST(a_future_behind_a_pointer_is_its_task),
+		TEST(a_driven_future_without_polls_is_a_task),
+		TEST(a_dropped_task_ends_its_wait),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "patch/apply/apply.h"
+#include "record/parked.h"
 #include "record/parked_guard.h"
 
 #define VTABLES_MAX 8192
@@ -23,6 +24,7 @@ struct finder {
 	struct af_guard_vtable *found;
 	uint32_t n_found;
 	uint8_t *seen; /* by root: its vtable has been found */
+	uint32_t first_function;
 	bool too_many;
 };
 
@@ -58,6 +60,15 @@ static bool is_text(const struct finder *f, uint64_t address)
 	       address - f->place->load_bias < f->map->header->text_end;
 }
 
+/* How its tasks are read; not where one address stands for several (af_hook_init). */
+static void set_root(struct af_guard_vtable *vtable, const struct finder *f, uint32_t index)
+{
+	const struct afm_root *root = af_futuremap_roots(f->map, index);
+	bool ambiguous = af_futuremap_polls(f->map, root->poll)->flags & AFM_PF_AMBIGUOUS;
+	vtable->root = ambiguous ? 0 : af_parked_root(root);
+	vtable->payload = (uint64_t)(f->first_function + root->poll) << AFR_FUNCTION_SHIFT;
+}
+
 static void look_at_segment(struct finder *f, uint64_t from, uint64_t to)
 {
 	for (uint64_t at = (from + 7) & ~UINT64_C(7); at + f->size <= to; at += 8) {
@@ -76,6 +87,7 @@ static void look_at_segment(struct finder *f, uint64_t from, uint64_t to)
 		struct af_guard_vtable *vtable = &f->found[f->n_found++];
 		vtable->address = at;
 		memcpy(&vtable->shutdown, &function, sizeof(function));
+		set_root(vtable, f, root);
 		f->seen[root] = 1;
 	}
 }
@@ -156,7 +168,7 @@ void af_patch_vtables(const struct af_futuremap *map, const struct af_object_pla
 	if (f.n_found && !f.too_many && complete(&f)) {
 		/* Known before the first can be called through; it is not open yet for
 		   readers, as nothing is hooked. */
-		af_guard_start(f.found, f.n_found, (uint32_t)vtable);
+		af_guard_start(f.found, f.n_found, (uint32_t)vtable, (uint32_t)f.id);
 		if (!replace(&f))
 			af_guard_never();
 	} else {
