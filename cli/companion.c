@@ -420,13 +420,13 @@ static void trace_host(struct companion *c)
 		report(c, "failed", text);
 		return;
 	}
+	look_init(&c->look, c->session, &c->map);
 	if (in_memory) {
 		c->flight = &flight;
-		flight_init(&flight, &writer, &c->map, c->output);
+		flight_init(&flight, &writer, &c->look, &c->map, c->output);
 	} else {
 		tell_where(c, fd);
 	}
-	look_init(&c->look, c->session, &c->map);
 	enum afr_end_reason reason = record(c, &writer);
 	if (atomic_load(&c->session->host_state) == AF_HOST_NOT_TRACING) {
 		if (!in_memory)

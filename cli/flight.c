@@ -50,11 +50,12 @@ static int64_t asked_by_wrapper(const struct flight *flight)
 	return (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 }
 
-void flight_init(struct flight *flight, struct af_writer *writer, const struct af_futuremap *map,
-		 const char *output)
+void flight_init(struct flight *flight, struct af_writer *writer, const struct look *look,
+		 const struct af_futuremap *map, const char *output)
 {
 	*flight = (struct flight){
 		.writer = writer,
+		.look = look,
 		.session = writer->session,
 		.output = output,
 	};
@@ -94,6 +95,8 @@ static void write_snapshot(struct flight *flight, const char *why)
 	snprintf(raw, sizeof(raw), "%s%s", output, keep_raw ? "" : ".recording");
 	int fd = open(raw, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	int failed = fd < 0 ? errno : af_writer_snapshot(flight->writer, fd);
+	if (!failed)
+		look_append(flight->look, fd);
 	if (fd >= 0)
 		close(fd);
 	if (failed) {

@@ -9,10 +9,12 @@
 #ifndef AF_CLI_FLIGHT_H
 #define AF_CLI_FLIGHT_H
 
+#include "look.h"
 #include "slow_polls.h"
 
 struct flight {
 	struct af_writer *writer;
+	const struct look *look; /* what it has seen is in snapshots too */
 	struct af_session *session;
 	const char *output;	/* snapshot 1 of out.json is out.1.json */
 	struct slow_polls slow; /* if session->slow_poll */
@@ -22,9 +24,9 @@ struct flight {
 	uint64_t next_slow; /* ms: from when on slow polls count again */
 };
 
-/* `output` and `map` must outlive it. Catches SIGUSR2. */
-void flight_init(struct flight *flight, struct af_writer *writer, const struct af_futuremap *map,
-		 const char *output);
+/* `output`, `look` and `map` must outlive it. Catches SIGUSR2. */
+void flight_init(struct flight *flight, struct af_writer *writer, const struct look *look,
+		 const struct af_futuremap *map, const char *output);
 /* Writes a snapshot if there is reason to. Before each draining. */
 void flight_look(struct flight *flight);
 /* Waits for the traces that are being made. */

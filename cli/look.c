@@ -179,6 +179,17 @@ bool look_go_on(struct look *look)
 	return look->child && look->asked;
 }
 
+void look_append(const struct look *look, int fd)
+{
+	static const char zeroes[8];
+	const struct afr_block block = {.type = AFR_B_LOOK, .length = look->size};
+	/* Should it be cut off, all before it is good. */
+	if (look->block && lseek(fd, 0, SEEK_END) > 0 &&
+	    write_all(fd, (const char *)&block, sizeof(block)) &&
+	    write_all(fd, look->block, look->size))
+		write_all(fd, zeroes, -look->size & 7);
+}
+
 void look_finish(struct look *look, struct af_writer *writer)
 {
 	/* It sees for itself that there is nothing left to look at. */

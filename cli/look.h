@@ -33,6 +33,8 @@ void look_init(struct look *look, struct af_session *session, const struct af_fu
 /* To be called often while the host runs: looks now and then, and when the host ends, and lets
    that go on then. True while the host waits for it. */
 bool look_go_on(struct look *look);
+/* Adds what was seen last to a snapshot, a file that is complete. */
+void look_append(const struct look *look, int fd);
 /* The host is gone: adds to the recording what was seen. */
 void look_finish(struct look *look, struct af_writer *writer);
 

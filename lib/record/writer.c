@@ -18,6 +18,7 @@
 #define NODES_ROOM (UINT64_C(2) << 20) /* of all nodes, should each come in a block of its own */
 #define SLOT_SIZE UINT64_C(65536)      /* a chunk's block, and a filler behind it */
 #define SLOTS_LEAST 16
+#define LOOK_SHARE 16
 #define E_INTR 4
 #define E_NOSPC 28
 #define E_FBIG 27
@@ -173,10 +174,17 @@ static void attach(struct af_writer *w, int fd, struct af_session *session)
 		w->patience[i] = 0;
 }
 
+/* What of the limit is for chunks: the rest is for where tasks stand in the end. */
+static uint64_t chunk_bytes(const struct af_session *s)
+{
+	bool limited = s->keep == AF_KEEP_OLDEST || s->keep == AF_KEEP_NEWEST;
+	return limited ? s->keep_bytes - s->keep_bytes / LOOK_SHARE : s->keep_bytes;
+}
+
 /* How many the limit has room for, or a few all the same. */
 static uint32_t slots_for(const struct af_session *s, uint64_t slots_at)
 {
-	uint64_t n = s->keep_bytes > slots_at ? (s->keep_bytes - slots_at) / SLOT_SIZE : 0;
+	uint64_t room = chunk_bytes(s), n = room > slots_at ? (room - slots_at) / SLOT_SIZE : 0;
 	return n < SLOTS_LEAST ? SLOTS_LEAST : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
 }
 
@@ -314,7 +322,7 @@ static bool write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 		place = w->slots_at + w->slots % w->n_slots * SLOT_SIZE;
 		room = SLOT_SIZE;
 	}
-	if (w->session->keep == AF_KEEP_OLDEST && place + size > w->session->keep_bytes)
+	if (w->session->keep == AF_KEEP_OLDEST && place + size > chunk_bytes(w->session))
 		w->full = true;
 	if (w->error || w->full ||
 	    !write_block_at(w, place, room, AFR_B_CHUNK, &head, sizeof(head), records, size)) {

@@ -181,6 +181,7 @@ bool af_trace_read_look(struct af_trace *trace)
 		return true;
 	const struct afr_look_task *tasks = (const void *)(look + 1);
 	trace->look = look;
+	trace->info.left_out = look->left_out;
 	trace->look_levels = (const void *)(tasks + look->n_tasks);
 	trace->seen = calloc(look->n_tasks + 1, sizeof(*trace->seen));
 	trace->seen_nodes = calloc(look->n_levels + 1, sizeof(*trace->seen_nodes));

@@ -170,6 +170,7 @@ struct af_trace_info {
 	bool cut;	      /* the file ends in the middle or without an END block */
 	bool clock_estimated; /* no calibration at the end: durations may be off */
 	uint32_t bad_maps;    /* embedded future maps that could not be used */
+	uint32_t left_out;    /* tasks that were there at the end and could not be read */
 	bool has_hooks, has_end;
 	struct afr_hooks hooks; /* zero if there were none */
 	struct afr_end end;

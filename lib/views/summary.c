@@ -195,6 +195,16 @@ static void print_hooks(const struct af_summary *summary, FILE *to, const struct
 	}
 }
 
+static void print_left_out(const struct af_summary *summary, FILE *to)
+{
+	char tasks[32];
+	uint32_t n = summary->info.left_out;
+	if (n)
+		fprintf(to,
+			"  %s task%s could not be read at the end: where %s stood is not known\n",
+			grouped(n, tasks), plural(n), n == 1 ? "it" : "they");
+}
+
 static void print_loss(FILE *to, const struct paint *paint, uint64_t count, const char *what)
 {
 	char text[32];
@@ -266,6 +276,7 @@ void af_summary_print(const struct af_summary *summary, FILE *to, bool colour,
 	const struct paint *paint = colour ? &coloured : &plain;
 	print_counts(summary, to, paint);
 	print_hooks(summary, to, paint);
+	print_left_out(summary, to);
 	print_losses(summary, to, paint);
 	print_longest(summary, to, paint);
 	if (!trace_path)

@@ -106,17 +106,17 @@ def is_part(seen, expected):
                for way in {way for way, _ in seen[0]} | seen[1])
 
 
-def run_parked(tmp_path, tmp_path_factory, cache, build, variant, end, **more):
+def run_parked(tmp_path, tmp_path_factory, cache, build, variant, end, words=(), trace="t.json", **more):
     name = "parked-" + variant.removesuffix("-current")
     env = clean_environment(tmp_path_factory.mktemp("runtime"))
     env.update(more, ASYNCFLAME_CACHE=str(cache))
     if variant.endswith("-current"):
         env["PARKED_CURRENT_THREAD"] = "1"
-    output = tmp_path / "t.json"
-    with parked(fixture(build, name), env=env, under=[PROGRAM, "-q", "-o", output]) as program:
+    under = [PROGRAM, "-q", *words, "-o", tmp_path / "t.json"]
+    with parked(fixture(build, name), env=env, under=under) as program:
         end(program)
         program.process.wait(timeout=120)
-    return program.tasks, trace_check.check(output), name.replace("-", "_")
+    return program.tasks, trace_check.check(tmp_path / trace), name.replace("-", "_")
 
 
 def end_in_order(program):
@@ -137,27 +137,49 @@ def test_open_waits_agree(tmp_path, tmp_path_factory, cache, build, variant):
     assert right > 150
 
 
-@pytest.mark.parametrize("build, variant", [("debug", "tokio"), ("release", "smol")])
-def test_killed(tmp_path, tmp_path_factory, cache, build, variant):
-    """It was looked at before, and nothing has moved since; how long before, depends."""
+def host_of(program):
+    """The process that the wrapper has started."""
+    with open(f"/proc/{program.pid}/task/{program.pid}/children", encoding="ascii") as children:
+        return int(children.read().split()[0])
 
-    def kill_after(seconds):
-        def kill(program):
-            time.sleep(seconds)
-            pid = program.pid
-            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-                os.kill(int(children.read().split()[0]), signal.SIGKILL)
 
-        return kill
-
+def seen_some_time(run, build):
+    """What is looked at while the program runs, and nothing moves: how long that takes, depends."""
     for seconds in (1, 4, 16, 64):
-        tasks, trace, crate = run_parked(tmp_path, tmp_path_factory, cache, build, variant,
-                                         kill_after(seconds))
-        missing, wrong, right = compare(tasks, trace, crate)
+        missing, wrong, right = compare(*run(seconds))
         assert not wrong
         if right > 150 and not [kind for kind, _ in missing.values() if not is_gap(build, kind)]:
             return
     assert not missing
+
+
+@pytest.mark.parametrize("build, variant", [("debug", "tokio"), ("release", "smol")])
+def test_killed(tmp_path, tmp_path_factory, cache, build, variant):
+    def run(seconds):
+        def kill(program):
+            time.sleep(seconds)
+            os.kill(host_of(program), signal.SIGKILL)
+
+        return run_parked(tmp_path, tmp_path_factory, cache, build, variant, kill)
+
+    seen_some_time(run, build)
+
+
+def test_snapshot(tmp_path, tmp_path_factory, cache):
+    """What was seen is in a flight recorder's snapshots too."""
+    def run(seconds):
+        def ask(program):
+            (tmp_path / "t.1.json").unlink(missing_ok=True)
+            time.sleep(seconds)
+            program.process.send_signal(signal.SIGUSR2)
+            while not (tmp_path / "t.1.json").exists():
+                time.sleep(0.05)
+            program.process.stdin.close()
+
+        return run_parked(tmp_path, tmp_path_factory, cache, "release", "own", ask,
+                          ["--flight-recorder", "16M"], "t.1.json")
+
+    seen_some_time(run, "release")
 
 
 @pytest.mark.parametrize("build", BUILDS + ["lto", "debian-lto"])
