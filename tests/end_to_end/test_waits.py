@@ -41,6 +41,6 @@ def test_runtimes_that_shut_down(asyncflame, request, profile):
     """A runtime drops the futures of its tasks while their memory is read."""
     rounds = 2000 if request.config.getoption("--all-tests") else 60
     ended = asyncflame("run", "--format", "raw", "-o", "t.raw", FIXTURES / profile / "waits",
-                       "shutdown", rounds)
+                       "shutdown", rounds, timeout=120 + rounds)
     assert ended.status == 0
     assert ended.out == f"{rounds} runtimes\n"
