@@ -30,11 +30,13 @@ static bool file_says(const char *path, const char *what)
 	return strstr(text, what);
 }
 
-/* A filter of system calls may forbid to make memory executable, and end those who try. And
-   under strict accounting of memory, text that was writable once counts in every child. */
+/* A thread that some library's constructor started could run the program's text meanwhile: its
+   malloc, for one. A filter of system calls may forbid to make memory executable, and end those who
+   try. And under strict accounting of memory, text that was writable once counts in every child. */
 static bool may_try(void)
 {
-	return file_says("/proc/self/status", "\nSeccomp:\t0\n") &&
+	return file_says("/proc/self/status", "\nThreads:\t1\n") &&
+	       file_says("/proc/self/status", "\nSeccomp:\t0\n") &&
 	       !file_says("/proc/sys/vm/overcommit_memory", "2");
 }
 
