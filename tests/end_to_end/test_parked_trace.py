@@ -3,6 +3,7 @@
 nothing wrong, and what is missing written down."""
 import collections
 import os
+import re
 import signal
 import time
 
@@ -106,14 +107,15 @@ def is_part(seen, expected):
                for way in {way for way, _ in seen[0]} | seen[1])
 
 
-def run_parked(tmp_path, tmp_path_factory, cache, build, variant, end, words=(), trace="t.json", **more):
+def run_parked(tmp_path, tmp_path_factory, cache, build, variant, end, words=(), trace="t.json", arguments=(),
+               **more):
     name = "parked-" + variant.removesuffix("-current")
     env = clean_environment(tmp_path_factory.mktemp("runtime"))
     env.update(more, ASYNCFLAME_CACHE=str(cache))
     if variant.endswith("-current"):
         env["PARKED_CURRENT_THREAD"] = "1"
     under = [PROGRAM, "-q", *words, "-o", tmp_path / "t.json"]
-    with parked(fixture(build, name), env=env, under=under) as program:
+    with parked(fixture(build, name), *arguments, env=env, under=under) as program:
         end(program)
         program.process.wait(timeout=120)
     return program.tasks, trace_check.check(tmp_path / trace), name.replace("-", "_")
@@ -205,3 +207,39 @@ def test_dropped_tasks(tmp_path, tmp_path_factory, cache, build, variant):
             right += seen in left.pop(label)
     assert not strange
     assert not left and right > 170
+
+
+def shape_of(way):
+    """A stack as the program itself writes it."""
+    return " ".join(f"{frame[0]}:{frame[2]}" for frame in way if frame != LEAF)
+
+
+@pytest.mark.parametrize("build", ["debug", "release", "debian-debug"])
+@pytest.mark.parametrize("end", ["shutdown", "exit"])
+def test_no_torn_stack(tmp_path, tmp_path_factory, cache, build, end):
+    """Tasks that never stand still, whose runtime is dropped while its threads poll them, or that are read while
+    the program ends: whatever is shown is a stack that there has been, or its outer part where that is all that is
+    known."""
+    shapes = set()
+
+    def stop(program):
+        time.sleep(0.5)
+        program.command("shapes")
+        shapes.update(program.answer()["shapes"])
+        if end == "shutdown":
+            program.command("shutdown")
+        else:
+            program.process.stdin.close()
+
+    _, trace, crate = run_parked(tmp_path, tmp_path_factory, cache, build, "tokio", stop,
+                                 ["--flight-recorder", "4M"], arguments=["--churn", "40"], PARKED_UNTIL="1")
+    account = Account({})
+    stacks = collections.Counter(
+        shape_of(way_of(stack, crate, account)) for wait in trace.waits
+        for stack in [wait["args"].get("stack", [])] + wait["args"].get("also", []))
+    stacks = {stack: n for stack, n in stacks.items() if f"{crate}::many::moves:" in stack}
+    assert len(shapes) > 5 and sum(stacks.values()) > 20
+    whole = [stack for stack in stacks if stack in shapes]
+    assert len(whole) > 5
+    parts = [shape[:end.start()] for shape in shapes for end in re.finditer(" |$", shape)]
+    assert not set(stacks) - set(parts), "never stood so"
