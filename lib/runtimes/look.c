@@ -132,6 +132,24 @@ static bool is_over(void *arg)
 	return look->stopped;
 }
 
+/* Whether the tasks of every root can be found, so that one that is not found is not there. */
+static bool finds_all(const struct af_task_list *tasks, const struct af_futuremap *map)
+{
+	const struct afm_table *roots = &map->header->roots;
+	bool *found = calloc(roots->count + 1, sizeof(*found)), all = found;
+	for (size_t i = 0; found && i < tasks->headers.vtables.count; i++) {
+		const struct af_vtable *vtable = &tasks->headers.vtables.items[i];
+		/* An old tokio has no owner, by which a header is told from its like. */
+		found[vtable->root] = vtable->vtable != AFM_NONE && vtable->state != AFM_NONE &&
+				      (vtable->executor != AFM_X_TOKIO || vtable->blocking ||
+				       vtable->owner != AFM_NONE);
+	}
+	for (uint64_t i = 0; i < roots->count && all; i++)
+		all = found[i];
+	free(found);
+	return all;
+}
+
 static struct af_error *look_at_tasks(struct look *look, struct af_process *process)
 {
 	struct af_task_list tasks = {0};
@@ -147,7 +165,8 @@ static struct af_error *look_at_tasks(struct look *look, struct af_process *proc
 	if (!error)
 		error = af_task_list_visit(&tasks, &tree, &visitor);
 	/* What is missing since the process went away has not ended for that. */
-	look->head.whole = !error && !look->stopped && is_there(look);
+	look->head.whole = !error && !look->stopped && is_there(look) &&
+			   finds_all(&tasks, &process->images.items[0].map);
 	if (look->stopped && look->visited < tasks.items.count)
 		look->head.left_out += (uint32_t)tasks.items.count - look->visited;
 	af_task_list_deinit(&tasks);
