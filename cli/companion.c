@@ -25,6 +25,7 @@
 #include "cli.h"
 #include "flight.h"
 #include "look.h"
+#include "outputs.h"
 #include "record/writer.h"
 #include "views/chrome.h"
 #include "views/summary.h"
@@ -34,8 +35,7 @@ struct companion {
 	int report, answer, pidfd;
 	struct af_futuremap map;
 	void *built; /* the map's bytes, where they are ours */
-	char output[PATH_MAX];
-	char raw[PATH_MAX];
+	struct outputs out;
 	struct flight *flight; /* NULL: everything goes to a file at once */
 	struct look look;
 };
@@ -190,87 +190,6 @@ static bool settle_map(struct companion *c)
 
 /* --- where the trace goes ------------------------------------------------------------ */
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	return slash ? slash + 1 : path;
-}
-
-/* DIR/NAME.trace.json, in the directory in which the host runs. */
-static void default_output(struct companion *c)
-{
-	struct af_session *s = c->session;
-	char link[64], directory[PATH_MAX];
-	snprintf(link, sizeof(link), "/proc/%u/cwd", s->host_pid);
-	ssize_t n = readlink(link, directory, sizeof(directory) - 1);
-	directory[n > 0 ? n : 0] = '\0';
-	snprintf(s->output, AF_PATH_MAX, "%.3000s/%.255s.trace.%s", directory,
-		 base_name(s->executable), s->format_raw ? "raw" : "json");
-}
-
-/* out.json -> out.PROGRAM-PID.json: for every process but the one that was asked for. */
-static void own_output(struct companion *c)
-{
-	struct af_session *s = c->session;
-	char stem[PATH_MAX];
-	snprintf(stem, sizeof(stem), "%.3500s", s->output);
-	char *dot = strrchr(stem, '.');
-	if (dot && (strchr(dot, '/') || dot == base_name(stem)))
-		dot = NULL;
-	if (dot)
-		*dot = '\0';
-	snprintf(c->output, sizeof(c->output), "%.3500s.%.255s-%u%s%s", stem,
-		 base_name(s->executable), s->host_pid, dot ? "." : "", dot ? dot + 1 : "");
-}
-
-static int try_raw(struct companion *c)
-{
-	if (c->session->format_raw)
-		snprintf(c->raw, sizeof(c->raw), "%s", c->output);
-	else
-		snprintf(c->raw, sizeof(c->raw), "%.4000s.recording", c->output);
-	struct stat st;
-	/* Beside a device or a pipe (-o /dev/null) is no place for a file. */
-	if (!c->session->format_raw && !stat(c->output, &st) && !S_ISREG(st.st_mode)) {
-		const char *directory = getenv("TMPDIR");
-		snprintf(c->raw, sizeof(c->raw), "%.4000s/asyncflame.XXXXXX",
-			 directory && *directory ? directory : "/tmp");
-		return mkostemp(c->raw, O_CLOEXEC);
-	}
-	int fd = open(c->raw, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB)) { /* another process records into it */
-		close(fd);
-		errno = EEXIST;
-		return -1;
-	}
-	if (fd >= 0 && ftruncate(fd, 0)) {
-		/* a pipe or a device: written as it is */
-	}
-	return fd;
-}
-
-static void choose_output(struct companion *c)
-{
-	struct af_session *s = c->session;
-	s->output[AF_PATH_MAX - 1] = '\0';
-	if (!s->output[0])
-		default_output(c);
-	if (s->main_program)
-		snprintf(c->output, sizeof(c->output), "%s", s->output);
-	else
-		own_output(c);
-}
-
-static int open_raw(struct companion *c)
-{
-	int fd = try_raw(c);
-	if (fd < 0 && errno == EEXIST) {
-		own_output(c);
-		fd = try_raw(c);
-	}
-	return fd;
-}
-
 /* --- recording ----------------------------------------------------------------------- */
 
 static bool host_gone(const struct companion *c)
@@ -346,13 +265,13 @@ static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
 static struct af_error *make_trace(struct companion *c, struct af_summary *summary)
 {
 	struct af_trace *trace;
-	struct af_error *error = af_trace_open(&trace, c->raw);
+	struct af_error *error = af_trace_open(&trace, c->out.raw);
 	if (error)
 		return error;
 	if (c->session->format_raw)
 		error = af_summary_collect(summary, trace);
 	else
-		error = af_chrome_write(trace, c->output, summary);
+		error = af_chrome_write(trace, c->out.trace, summary);
 	af_trace_close(trace);
 	return error;
 }
@@ -361,7 +280,7 @@ static struct af_error *make_trace(struct companion *c, struct af_summary *summa
 static int land(struct companion *c, struct af_writer *writer)
 {
 	flight_finish(c->flight);
-	int fd = open_raw(c);
+	int fd = outputs_open_raw(&c->out);
 	int failed = fd < 0 ? errno : af_writer_snapshot(writer, fd);
 	if (fd >= 0)
 		close(fd);
@@ -374,22 +293,23 @@ static void finish(struct companion *c, struct af_writer *writer, enum afr_end_r
 	char text[PATH_MAX + 64];
 	int failed = c->flight ? land(c, writer) : af_writer_finish(writer, reason);
 	if (failed)
-		cli_say("cannot write the recording %s: %s; %llu records are lost", c->raw,
+		cli_say("cannot write the recording %s: %s; %llu records are lost", c->out.raw,
 			strerror(failed), (unsigned long long)writer->lost);
 	struct af_error *error = make_trace(c, &summary);
 	if (error) {
 		cli_say("%s", error->message);
 		cli_say("the recording is kept in %s; make a trace of it with: asyncflame convert %s",
-			c->raw, c->raw);
+			c->out.raw, c->out.raw);
 		report(c, "failed", error->message);
 		af_error_destroy(error);
 		return;
 	}
 	if (!c->session->format_raw)
-		unlink(c->raw);
+		unlink(c->out.raw);
 	if (!c->session->quiet)
-		af_summary_print(&summary, stderr, cli_colour(), c->output);
-	snprintf(text, sizeof(text), "%s %llu", c->output, (unsigned long long)summary.walk.spans);
+		af_summary_print(&summary, stderr, cli_colour(), c->out.trace);
+	snprintf(text, sizeof(text), "%s %llu", c->out.trace,
+		 (unsigned long long)summary.walk.spans);
 	report(c, "traced", text);
 }
 
@@ -399,9 +319,9 @@ static void tell_where(struct companion *c, int fd)
 	struct stat st;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
-	snprintf(c->session->raw_path, AF_PATH_MAX, "%s", c->raw);
-	report(c, "recording", c->raw);
-	report(c, "output", c->output);
+	snprintf(c->session->raw_path, AF_PATH_MAX, "%s", c->out.raw);
+	report(c, "recording", c->out.raw);
+	report(c, "output", c->out.trace);
 }
 
 static void trace_host(struct companion *c)
@@ -409,13 +329,14 @@ static void trace_host(struct companion *c)
 	static struct af_writer writer;
 	static struct flight flight;
 	bool in_memory = c->session->keep == AF_KEEP_IN_MEMORY;
-	choose_output(c);
-	int fd = in_memory ? memfd_create("asyncflame-flight", MFD_CLOEXEC) : open_raw(c);
+	outputs_choose(&c->out, c->session, c->report);
+	int fd = in_memory ? memfd_create("asyncflame-flight", MFD_CLOEXEC)
+			   : outputs_open_raw(&c->out);
 	int error = fd < 0 ? errno
 			   : af_writer_begin(&writer, fd, c->session, c->map.header, c->map.size);
 	if (error) {
 		char text[PATH_MAX + 128];
-		snprintf(text, sizeof(text), "cannot write %s: %s", c->raw, strerror(error));
+		snprintf(text, sizeof(text), "cannot write %s: %s", c->out.raw, strerror(error));
 		cli_say("%s", text);
 		report(c, "failed", text);
 		return;
@@ -423,14 +344,14 @@ static void trace_host(struct companion *c)
 	look_init(&c->look, c->session, &c->map);
 	if (in_memory) {
 		c->flight = &flight;
-		flight_init(&flight, &writer, &c->look, &c->map, c->output);
+		flight_init(&flight, &writer, &c->look, &c->map, c->out.trace);
 	} else {
 		tell_where(c, fd);
 	}
 	enum afr_end_reason reason = record(c, &writer);
 	if (atomic_load(&c->session->host_state) == AF_HOST_NOT_TRACING) {
 		if (!in_memory)
-			unlink(c->raw); /* the host has said why */
+			unlink(c->out.raw); /* the host has said why */
 		report(c, "failed", "the program could not be patched");
 	} else {
 		finish(c, &writer, reason);

@@ -48,6 +48,19 @@ def test_polls_open_at_the_fork_are_no_loss(run, engine, profile):
 
 
 @pytest.mark.parametrize("profile", ["debug", "release"])
+@pytest.mark.parametrize("wrapper", [True, False])
+def test_exec_when_the_first_trace_is_there(run, engine, profile, wrapper):
+    """The second program's is none the less a file of its own."""
+    ended = lead(run, profile, "exec-later", wrapper=wrapper)
+    first, second = told(ended.out)
+    assert first[0] == second[0]
+    check_exact(ended.directory, [first, second])
+    again = lead(run, profile, "exec-later", wrapper=wrapper)
+    assert len(list(ended.directory.glob("t*.json"))) == 3, "t.json was written anew"
+    check_exact(ended.directory, [*told(again.out), second])
+
+
+@pytest.mark.parametrize("profile", ["debug", "release"])
 def test_exec_without_the_preload(run, engine, profile):
     """The second program is nobody's business; the first one's trace is whole."""
     ended = lead(run, profile, "exec-bare")
