@@ -5,12 +5,13 @@
  *
  *	polls		every function that polls, with the type that it polls
  *	futures		every coroutine, polled or not
- *	drivers		functions that poll one in their own frame
  *	awaits		where the user wrote them
  *	vtables		of `dyn Future` and of traits that are not the standard library's
  *	wakers		that are an Arc of what may be a task
  *	executors	types whose layout is wanted
  *	types		the fields of all types so far, and of what these hold
+ *	declared	polls of types that are known by name only, and what is awaited
+ *	drivers		functions that poll a future in their own frame
  *	completion	states, await points, places; polls by address
  *	steps		the ways down to what is awaited
  *	sites		how each poll is patched
@@ -83,11 +84,13 @@ static void second_pass(struct af_builder *b)
 	if (!b->polls.count)
 		return;
 	af_futures_collect(b);
-	af_drivers_collect(b);
 	af_awaits_collect(b);
 	af_vtables_collect(b);
 	af_wakers_collect(b);
 	af_executors_intern(b);
+	af_types_detail(b);
+	af_declared_complete(b);
+	af_drivers_collect(b);
 	af_types_detail(b);
 	af_polls_complete(b);
 	if (b->failed)

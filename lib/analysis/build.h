@@ -71,6 +71,7 @@ struct af_builder {
 	VECTOR(struct afm_layout) layouts;
 
 	VECTOR(struct af_await) awaits; /* awaits.c */
+	VECTOR(af_die_id) declared;	/* polls of what is only declared there: declared.c */
 	VECTOR(af_die_id) block_ons;	/* functions called so: polls.c finds, drivers.c reads */
 	VECTOR(struct af_impl) impls;	/* impls.c: these three */
 	struct af_map impl_heads;	/* hash of the path -> last in `impls` */
@@ -81,6 +82,7 @@ struct af_builder {
 	struct af_map copies;		/* copy of a type in some unit (types.c) -> type */
 	struct af_map key_types;	/* identity of a type (types.c) -> type */
 	struct af_map name_types;	/* name -> type: a definition where there is one */
+	struct af_map twice_named;	/* name -> 1: of two types that differ */
 	struct af_map file_names;	/* unit and file number -> string */
 	uint32_t verdict;
 };
@@ -100,6 +102,8 @@ void af_name_qualify(struct af_builder *b, const struct af_die *die, struct af_t
 void af_name_path(struct af_builder *b, const struct af_die *die, struct af_text *text);
 /* How people write a type's qualified name. Appends. */
 void af_name_display(struct af_builder *b, const char *qualified, struct af_text *text);
+/* The last component of a qualified name: the type's own, with generic arguments. */
+const char *af_name_last(const char *name);
 /* String of the file that DW_AT_decl_file of this DIE means, and its line. */
 void af_name_place(struct af_builder *b, const struct af_die *die, uint32_t *file, uint32_t *line);
 
@@ -150,8 +154,17 @@ void af_polls_collect(struct af_builder *b);
 /* Orders polls by address, joins those that share one, links polls and futures. */
 void af_polls_complete(struct af_builder *b);
 
+/* Those that af_declared_complete is for. */
+void af_polls_declared(struct af_builder *b);
+
+/* declared.c */
+/* After af_types_detail: polls whose future is only declared where they are, and what is
+   awaited. */
+void af_declared_complete(struct af_builder *b);
+
 /* drivers.c */
-/* After af_futures_collect: functions that poll a future in their own frame. */
+/* After af_declared_complete: functions that poll a future in their own frame. What it interns has
+   no fields yet. */
 void af_drivers_collect(struct af_builder *b);
 
 /* executors.c */

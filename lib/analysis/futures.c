@@ -9,7 +9,6 @@
 
 static uint32_t kind_of(const char *name)
 {
-	/* The last component: the type's own name, with generic arguments. */
 	static const struct {
 		const char *head;
 		enum afm_future_kind kind;
@@ -18,17 +17,8 @@ static uint32_t kind_of(const char *name)
 		{"{async_block_env#", AFM_F_ASYNC_BLOCK},
 		{"{async_closure_env#", AFM_F_ASYNC_CLOSURE},
 	};
-	const char *end = name;
-	int depth = 0;
+	const char *end = af_name_last(name);
 
-	for (const char *p = name; *p; p++) {
-		if (*p == '<')
-			depth++;
-		else if (*p == '>')
-			depth--;
-		else if (!depth && p[0] == ':' && p[1] == ':')
-			end = p + 2;
-	}
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (!strncmp(end, kinds[i].head, strlen(kinds[i].head)))
 			return kinds[i].kind;

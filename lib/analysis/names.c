@@ -141,6 +141,22 @@ static void display(struct af_builder *b, const char *from, const char *end, str
 	}
 }
 
+const char *af_name_last(const char *name)
+{
+	const char *last = name;
+	int depth = 0;
+
+	for (const char *p = name; *p; p++) {
+		if (*p == '<')
+			depth++;
+		else if (*p == '>')
+			depth--;
+		else if (!depth && p[0] == ':' && p[1] == ':')
+			last = p + 2;
+	}
+	return last;
+}
+
 void af_name_display(struct af_builder *b, const char *qualified, struct af_text *text)
 {
 	/* The string table moves while impl blocks are looked up. */

@@ -85,8 +85,10 @@ static uint32_t polled_future(struct af_place_search *s, const struct af_die *in
 
 	if (known != UINT32_MAX)
 		return known - 1;
-	if (af_function_read(s->b, origin, &f) && af_polls_match(s->b, &f, &match))
-		future = future_at(s->b, match.future);
+	if (af_function_read(s->b, origin, &f) && af_polls_match(s->b, &f, &match)) {
+		uint32_t type = af_match_type(s->b, &match);
+		future = type == AFM_NONE ? AFM_NONE : s->b->types.items[type].future;
+	}
 	af_map_set(&s->origins, origin, future + 1);
 	return future;
 }

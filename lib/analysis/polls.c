@@ -77,14 +77,21 @@ bool af_polls_match(struct af_builder *b, const struct af_function *f, struct af
 	if (!f->name || !f->n_params || strncmp(af_die_name(b, self), "Pin<&mut ", 9) ||
 	    !returns_poll(b, f))
 		return false;
-	self = af_die_pointee(b, af_die_first_member(b, self));
-	if (self == AF_DIE_NONE)
+	const char *pin = af_die_name(b, self);
+	self = af_die_first_member(b, self);
+	match->declared = NULL;
+	if (self != AF_DIE_NONE)
+		self = af_die_pointee(b, self);
+	else if (!af_declared_match(pin, match))
+		return false;
+	if (self == AF_DIE_NONE && !match->declared)
 		return false;
 	if (f->name[0] == '{') {
 		match->kind = AFM_P_ASYNC_BODY;
 		match->future = self;
 		match->coroutine = true;
-		return af_name_is_coroutine(af_die_name(b, self));
+		return af_name_is_coroutine(match->declared ? af_name_last(match->declared)
+							    : af_die_name(b, self));
 	}
 	if (strcmp(f->name, "poll") && strncmp(f->name, "poll<", 5))
 		return false;
@@ -93,9 +100,18 @@ bool af_polls_match(struct af_builder *b, const struct af_function *f, struct af
 	    (context[7] && context[7] != '<') || !symbol_allows(f->symbol))
 		return false;
 	match->future = af_die_unwrap_gen_future(b, self, &wrapped);
-	match->coroutine = wrapped && af_name_is_coroutine(af_die_name(b, match->future));
+	match->coroutine = match->declared
+				   ? af_name_is_coroutine(af_name_last(match->declared))
+				   : wrapped && af_name_is_coroutine(af_die_name(b, match->future));
 	match->kind = match->coroutine ? AFM_P_GENERATOR : AFM_P_HAND;
-	return match->future != AF_DIE_NONE;
+	return match->declared || match->future != AF_DIE_NONE;
+}
+
+uint32_t af_match_type(struct af_builder *b, const struct af_match *match)
+{
+	if (!match->declared)
+		return af_types_intern(b, match->future);
+	return af_declared_type(b, match->declared, match->declared_length);
 }
 
 bool af_polls_match_root(struct af_builder *b, const struct af_function *f, struct af_match *match)
@@ -213,7 +229,7 @@ static void add_root(struct af_builder *b, struct afm_poll *poll, const struct a
 static void add_poll(struct af_builder *b, const struct af_function *f,
 		     const struct af_match *match, uint64_t address, uint64_t size)
 {
-	uint32_t type = af_types_intern(b, match->future), future = AFM_NONE;
+	uint32_t type = af_match_type(b, match), future = AFM_NONE;
 
 	if (type != AFM_NONE)
 		future = af_futures_add(b, type, match->coroutine);
@@ -254,7 +270,7 @@ static void add_poll(struct af_builder *b, const struct af_function *f,
 static void add_inlined(struct af_builder *b, const struct af_function *f,
 			const struct af_match *match)
 {
-	uint32_t type = af_types_intern(b, match->future);
+	uint32_t type = af_match_type(b, match);
 	if (type == AFM_NONE)
 		return;
 	uint32_t future = af_futures_add(b, type, match->coroutine);
@@ -297,6 +313,20 @@ static void add_parts(struct af_builder *b, const struct af_die *die)
 	}
 }
 
+static void add_match(struct af_builder *b, const struct af_function *f,
+		      const struct af_match *match)
+{
+	uint64_t address, size;
+
+	if (af_die_entry(&f->dies[0], &address, &size)) {
+		if (address > 1)
+			add_poll(b, f, match, address, size);
+		add_parts(b, &f->dies[0]);
+	} else if (match->kind != AFM_P_TASK_ROOT) {
+		add_inlined(b, f, match);
+	}
+}
+
 static void collect_one(struct af_builder *b, const struct af_index *index,
 			const struct af_found *found)
 {
@@ -304,7 +334,6 @@ static void collect_one(struct af_builder *b, const struct af_index *index,
 		AF_FOUND_BODY | AF_FOUND_POLL | AF_FOUND_RUN | AF_FOUND_UNNAMED | AF_FOUND_BLOCK_ON;
 	struct af_function f;
 	struct af_match match = {0};
-	uint64_t address, size;
 
 	if (!(found->what & wanted))
 		return;
@@ -323,12 +352,12 @@ static void collect_one(struct af_builder *b, const struct af_index *index,
 	bool root = af_polls_match_root(b, &f, &match);
 	if (!root && !af_polls_match(b, &f, &match))
 		return;
-	if (found->what & AF_FOUND_CONCRETE) {
-		if (af_die_entry(&f.dies[0], &address, &size) && address > 1)
-			add_poll(b, &f, &match, address, size);
-		add_parts(b, &f.dies[0]);
-	} else if (!root) {
-		add_inlined(b, &f, &match);
+	if (match.declared) {
+		af_die_id *kept = builder_push(b, declared);
+		if (kept)
+			*kept = id;
+	} else {
+		add_match(b, &f, &match);
 	}
 }
 
@@ -339,6 +368,16 @@ void af_polls_collect(struct af_builder *b)
 		for (size_t k = 0; k < index->functions.count && !b->failed; k++)
 			collect_one(b, index, &index->functions.items[k]);
 	}
+}
+
+void af_polls_declared(struct af_builder *b)
+{
+	struct af_function f;
+	struct af_match match = {0};
+
+	for (size_t i = 0; i < b->declared.count && !b->failed; i++)
+		if (af_function_read(b, b->declared.items[i], &f) && af_polls_match(b, &f, &match))
+			add_match(b, &f, &match);
 }
 
 static int compare_polls(const void *a, const void *b)

@@ -349,14 +349,16 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 			return AFM_NONE;
 		if (af_map_get(&b->name_types, type.name) == UINT32_MAX)
 			af_map_set(&b->name_types, type.name, index);
+		else
+			af_map_set(&b->twice_named, type.name, 1);
 	}
 	if (!declaration)
 		af_map_set(&b->key_types, key, index);
 	if (composed)
 		af_map_set(&b->copies, copy, index);
 	af_map_set(&b->die_types, id, index);
-	b->failed |=
-		b->copies.failed | b->key_types.failed | b->die_types.failed | b->name_types.failed;
+	b->failed |= b->copies.failed | b->key_types.failed | b->die_types.failed |
+		     b->name_types.failed | b->twice_named.failed;
 	return index;
 }
 

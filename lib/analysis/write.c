@@ -129,6 +129,7 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->layouts);
 	vector_deinit(&b->type_dies);
 	vector_deinit(&b->awaits);
+	vector_deinit(&b->declared);
 	vector_deinit(&b->impls);
 	af_map_deinit(&b->impl_heads);
 	af_map_deinit(&b->impl_names);
@@ -138,5 +139,6 @@ void af_builder_deinit(struct af_builder *b)
 	af_map_deinit(&b->key_types);
 	af_map_deinit(&b->copies);
 	af_map_deinit(&b->name_types);
+	af_map_deinit(&b->twice_named);
 	af_map_deinit(&b->file_names);
 }
