@@ -6,8 +6,9 @@
  * held before and nothing on the way has changed its register or its slot of the frame (callees
  * keep both), and if the next poll can be reached from there, so that the future has not ended.
  * Ways that cannot be told (landing pads, targets of indirect jumps) count as ways on which
- * nothing held.
+ * nothing held. A jump by a table may go to any entry of any table that the function refers to.
  */
+#include <elf.h>
 #include <stdlib.h>
 
 #include "analysis/drivers.h"
@@ -18,13 +19,17 @@
 #define WORK_MAX (1u << 26) /* places times instructions */
 #define ROUNDS_MAX 100
 #define CALLS_MAX 64
+#define ENTRIES_MAX 65536 /* of one function's tables */
+#define TABLE_NEAR 96	  /* bytes of code between taking a table's address and the jump */
 
-enum { HOLDS = 1, REACHES = 2, GIVEN = 4 };
+enum { HOLDS = 1, REACHES = 2, GIVEN = 4 }; /* of a place, at an instruction */
+enum { KNOWN_TABLE = 128 };		    /* of a jump, whatever the place */
 
 struct flow {
 	struct af_builder *b;
 	VECTOR(struct af_flow_instruction) code; /* by address */
-	uint32_t *jumps; /* per instruction: index of its target, or AFM_NONE */
+	uint32_t *jumps;	  /* per instruction: index of its target, or AFM_NONE */
+	VECTOR(uint32_t) entries; /* of jump tables: indices of instructions */
 	uint8_t *state;
 };
 
@@ -67,6 +72,89 @@ static int compare_addresses(const void *a, const void *b)
 	return x->address < y->address ? -1 : x->address > y->address;
 }
 
+/* Whether control goes from instruction i on to i + 1. */
+static bool falls(const struct flow *flow, size_t i)
+{
+	const struct af_flow_instruction *in = &flow->code.items[i];
+
+	return (in->kind == AF_FLOW_ON || in->kind == AF_FLOW_NOP || in->kind == AF_FLOW_BRANCH) &&
+	       i + 1 < flow->code.count && (in + 1)->address == in->address + in->size;
+}
+
+/* The entries of a table of 32-bit distances from itself, as far as they lead to instructions. False
+   if it is none. */
+static bool read_table(struct flow *flow, uint64_t table)
+{
+	uint64_t available;
+	const uint8_t *bytes = af_object_bytes(flow->b->object, table, &available);
+	size_t before = flow->entries.count;
+
+	for (uint64_t i = 0; bytes && i + 4 <= available; i += 4) {
+		int32_t distance;
+		memcpy(&distance, bytes + i, sizeof(distance));
+		uint32_t to = find(flow, table + (uint64_t)(int64_t)distance);
+		if (to == AFM_NONE || flow->entries.count == ENTRIES_MAX)
+			break;
+		uint32_t *entry = vector_push(&flow->entries);
+		flow->b->failed |= !entry;
+		if (entry)
+			*entry = to;
+	}
+	return flow->entries.count > before;
+}
+
+/* Finds tables by the instructions that take their addresses, lea reg, [rip + rel32], in code of
+   x86-64; and which jumps follow on one. */
+static void find_tables(struct flow *flow, uint64_t start, const uint8_t *bytes, uint64_t size)
+{
+	uint64_t known = 0; /* where the last address of a table was taken */
+
+	for (size_t i = lower_bound(flow, start);
+	     i < flow->code.count && flow->code.items[i].address < start + size; i++) {
+		const struct af_flow_instruction *in = &flow->code.items[i];
+		const uint8_t *at = bytes + (in->address - start);
+		int32_t distance;
+		if (in->kind == AF_FLOW_TABLE && known && in->address - known < TABLE_NEAR)
+			flow->state[i] |= KNOWN_TABLE;
+		if (in->size != 7 || (at[0] & 0xfb) != 0x48 || at[1] != 0x8d || (at[2] & 0xc7) != 5)
+			continue;
+		memcpy(&distance, at + 3, sizeof(distance));
+		if (read_table(flow, in->address + 7 + (uint64_t)(int64_t)distance))
+			known = in->address;
+	}
+}
+
+static void find_all_tables(struct flow *flow, const struct af_die *function)
+{
+	struct af_ranges ranges;
+	uint64_t start, end, available;
+
+	if (flow->b->object->machine != EM_X86_64 || !af_ranges_start(&ranges, function))
+		return;
+	while (af_ranges_next(&ranges, &start, &end))
+		find_tables(flow, start, af_object_bytes(flow->b->object, start, &available),
+			    end - start);
+}
+
+/* What fills up to an aligned block behind a jump is nobody's way into that block. */
+static void cut_padding(struct flow *flow)
+{
+	size_t n = flow->code.count;
+
+	/* HOLDS for a while: something jumps here. */
+	for (size_t i = 0; i < n; i++)
+		if (flow->jumps[i] != AFM_NONE)
+			flow->state[flow->jumps[i]] |= HOLDS;
+	for (size_t i = 0; i < flow->entries.count; i++)
+		flow->state[flow->entries.items[i]] |= HOLDS;
+	for (size_t i = 1; i < n; i++)
+		if (flow->code.items[i].kind == AF_FLOW_NOP && !(flow->state[i] & HOLDS) &&
+		    !falls(flow, i - 1))
+			flow->code.items[i].kind = AF_FLOW_AWAY;
+	for (size_t i = 0; i < n; i++)
+		flow->state[i] &= (uint8_t)~HOLDS;
+}
+
 static bool decode(struct flow *flow, const struct af_die *function)
 {
 	struct af_ranges ranges;
@@ -96,16 +184,9 @@ static bool decode(struct flow *flow, const struct af_die *function)
 		bool jumps = in->kind == AF_FLOW_BRANCH || in->kind == AF_FLOW_JUMP;
 		flow->jumps[i] = jumps ? find(flow, in->target) : AFM_NONE;
 	}
+	find_all_tables(flow, function);
+	cut_padding(flow);
 	return n > 0 && !flow->b->failed;
-}
-
-/* Whether control goes from instruction i on to i + 1. */
-static bool falls(const struct flow *flow, size_t i)
-{
-	const struct af_flow_instruction *in = &flow->code.items[i];
-
-	return (in->kind == AF_FLOW_ON || in->kind == AF_FLOW_BRANCH) && i + 1 < flow->code.count &&
-	       (in + 1)->address == in->address + in->size;
 }
 
 static bool changes(const struct af_flow_instruction *in, const struct afm_place *place)
@@ -130,17 +211,28 @@ static void mark(struct flow *flow, uint64_t start, uint64_t end, uint8_t bit)
 		flow->state[i] |= bit;
 }
 
+/* Whether an entry of a table is or was in this state. */
+static bool any_entry(const struct flow *flow, uint8_t bit)
+{
+	for (size_t i = 0; i < flow->entries.count; i++)
+		if (flow->state[flow->entries.items[i]] & bit)
+			return true;
+	return false;
+}
+
 /* Carries REACHES backwards: what can get to an instruction that has it. */
 static void reach(struct flow *flow)
 {
 	bool again = true;
 
 	for (int round = 0; again && round < ROUNDS_MAX; round++) {
+		bool by_table = any_entry(flow, REACHES);
 		again = false;
 		for (size_t i = flow->code.count; i-- > 0;) {
 			if (flow->state[i] & REACHES)
 				continue;
-			if ((falls(flow, i) && (flow->state[i + 1] & REACHES)) ||
+			if (((flow->state[i] & KNOWN_TABLE) && by_table) ||
+			    (falls(flow, i) && (flow->state[i + 1] & REACHES)) ||
 			    (flow->jumps[i] != AFM_NONE &&
 			     (flow->state[flow->jumps[i]] & REACHES))) {
 				flow->state[i] |= REACHES;
@@ -162,6 +254,12 @@ static bool take_away(struct flow *flow, size_t i)
 		flow->state[next[k]] &= (uint8_t)~HOLDS;
 		taken = true;
 	}
+	for (size_t k = 0; (flow->state[i] & KNOWN_TABLE) && k < flow->entries.count; k++) {
+		uint8_t *entry = &flow->state[flow->entries.items[k]];
+		taken |= (*entry & (HOLDS | GIVEN)) == HOLDS;
+		if (!(*entry & GIVEN))
+			*entry &= (uint8_t)~HOLDS;
+	}
 	return taken;
 }
 
@@ -178,6 +276,8 @@ static bool hold(struct flow *flow, const struct afm_place *place, uint32_t entr
 		if (flow->jumps[i] != AFM_NONE)
 			flow->state[flow->jumps[i]] |= HOLDS;
 	}
+	for (size_t i = 0; i < flow->entries.count; i++)
+		flow->state[flow->entries.items[i]] |= HOLDS;
 	if (entry != AFM_NONE)
 		flow->state[entry] &= (uint8_t)~HOLDS;
 	for (size_t i = 0; i < n; i++)
@@ -191,7 +291,8 @@ static bool hold(struct flow *flow, const struct afm_place *place, uint32_t entr
 	}
 	/* A jump table outside could lead to anywhere. */
 	for (size_t i = 0; i < n; i++)
-		if (flow->code.items[i].kind == AF_FLOW_TABLE && !(flow->state[i] & HOLDS))
+		if (flow->code.items[i].kind == AF_FLOW_TABLE &&
+		    !(flow->state[i] & (HOLDS | KNOWN_TABLE)))
 			return false;
 	return !again;
 }
@@ -287,7 +388,8 @@ static void extend(struct flow *flow, struct afm_driver *driver, const struct af
 	for (size_t k = 0; k < n && !flow->b->failed; k++) {
 		if (seen_before(given, k))
 			continue;
-		memset(flow->state, 0, flow->code.count);
+		for (size_t i = 0; i < flow->code.count; i++)
+			flow->state[i] &= KNOWN_TABLE;
 		for (size_t i = k; i < n; i++)
 			if (same_where(&given[i], &given[k]))
 				mark(flow, given[i].start, given[i].end, GIVEN);
@@ -318,6 +420,7 @@ void af_drivers_extend(struct af_builder *b, const struct af_die *function,
 		free(given);
 	}
 	vector_deinit(&flow.code);
+	vector_deinit(&flow.entries);
 	free(flow.jumps);
 	free(flow.state);
 }

@@ -12,6 +12,7 @@
 
 enum af_flow_kind {
 	AF_FLOW_ON,	/* goes on with the next instruction; calls too */
+	AF_FLOW_NOP,	/* the same, and does nothing */
 	AF_FLOW_BRANCH, /* goes on, or to `target` */
 	AF_FLOW_JUMP,	/* to `target` */
 	AF_FLOW_TABLE,	/* to somewhere in the function that cannot be told: a jump table */

@@ -63,7 +63,7 @@ static void classify(const cs_insn *insn, struct af_flow_instruction *out)
 {
 	const cs_x86_op *op = &insn->detail->x86.operands[0];
 
-	out->kind = AF_FLOW_ON;
+	out->kind = insn->id == X86_INS_NOP ? AF_FLOW_NOP : AF_FLOW_ON;
 	if (in_group(insn, CS_GRP_JUMP)) {
 		out->kind = insn->id == X86_INS_JMP ? AF_FLOW_JUMP : AF_FLOW_BRANCH;
 		if (insn->detail->x86.op_count == 1 && op->type == X86_OP_IMM)
