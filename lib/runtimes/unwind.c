@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a frame's caller had in its registers is told by expressions (DWARF 5, 6.4). Most are a
- * register plus an offset; those of procedure linkage tables and of signal frames are more, so
- * there is a small evaluator. An expression that needs what is not known has no value.
+ * From frame to frame by unwind tables; and a frame pointer that nobody has saved, by code.
  */
 #include "runtimes/unwind.h"
+
+#include "runtimes/expression.h"
+#include "runtimes/prologue.h"
 
 #include <dwarf.h>
 #include <elfutils/libdw.h>
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define MAX_DEPTH 16 /* of an expression's stack */
 #define MAX_ROWS 256 /* of a function's unwind table */
 #define MAX_CALL 7   /* bytes of a call instruction */
 #define MAX_LOCALS 65536u
@@ -25,14 +25,6 @@ struct af_unwind_file {
 	int fd;
 	Elf *elf;
 	Dwarf_CFI *cfi;
-};
-
-/* A frame in the making: what an expression may ask for. */
-struct context {
-	struct af_memory *memory;
-	const struct af_frame *frame;
-	bool has_cfa;
-	uint32_t missing; /* bit n: register n was asked for and is not known */
 };
 
 struct af_error *af_unwinder_init(struct af_unwinder *u, struct af_process *process)
@@ -95,118 +87,9 @@ static uint32_t module_of(struct af_unwinder *u, uint64_t pc)
 	return module ? (uint32_t)(module - u->process->modules.items) : AFM_NONE;
 }
 
-/* Expressions */
-
-static bool get_register(struct context *c, uint64_t number, uint64_t *value)
-{
-	if (number >= AF_REGISTERS)
-		return false;
-	if (!(c->frame->known & 1u << number)) {
-		c->missing |= 1u << number;
-		return false;
-	}
-	*value = c->frame->registers[number];
-	return true;
-}
-
-static bool binary(unsigned op, uint64_t a, uint64_t b, uint64_t *result)
-{
-	/* clang-format off */
-	switch (op) {
-	case DW_OP_plus: *result = a + b; return true;
-	case DW_OP_minus: *result = a - b; return true;
-	case DW_OP_mul: *result = a * b; return true;
-	case DW_OP_and: *result = a & b; return true;
-	case DW_OP_or: *result = a | b; return true;
-	case DW_OP_xor: *result = a ^ b; return true;
-	case DW_OP_shl: *result = b < 64 ? a << b : 0; return true;
-	case DW_OP_shr: *result = b < 64 ? a >> b : 0; return true;
-	case DW_OP_eq: *result = a == b; return true;
-	case DW_OP_ne: *result = a != b; return true;
-	case DW_OP_ge: *result = (int64_t)a >= (int64_t)b; return true;
-	case DW_OP_gt: *result = (int64_t)a > (int64_t)b; return true;
-	case DW_OP_le: *result = (int64_t)a <= (int64_t)b; return true;
-	case DW_OP_lt: *result = (int64_t)a < (int64_t)b; return true;
-	default: return false;
-	}
-	/* clang-format on */
-}
-
-/* Operations that push one value without taking any. */
-static bool push(struct context *c, const Dwarf_Op *op, uint64_t *value)
-{
-	if (op->atom >= DW_OP_lit0 && op->atom <= DW_OP_lit31) {
-		*value = op->atom - DW_OP_lit0;
-		return true;
-	}
-	if (op->atom >= DW_OP_breg0 && op->atom <= DW_OP_breg31) {
-		bool known = get_register(c, op->atom - DW_OP_breg0, value);
-		*value += known ? op->number : 0;
-		return known;
-	}
-	switch (op->atom) {
-	case DW_OP_addr:
-	case DW_OP_const1u:
-	case DW_OP_const1s:
-	case DW_OP_const2u:
-	case DW_OP_const2s:
-	case DW_OP_const4u:
-	case DW_OP_const4s:
-	case DW_OP_const8u:
-	case DW_OP_const8s:
-	case DW_OP_constu:
-	case DW_OP_consts:
-		*value = op->number;
-		return true;
-	case DW_OP_bregx: {
-		bool known = get_register(c, op->number, value);
-		*value += known ? op->number2 : 0;
-		return known;
-	}
-	case DW_OP_call_frame_cfa:
-		*value = c->frame->cfa;
-		return c->has_cfa;
-	default:
-		return false;
-	}
-}
-
-/* The value of an expression; *is_value: it is the value itself, else where that lies. */
-static bool evaluate(struct context *c, const Dwarf_Op *ops, size_t n, uint64_t *result,
-		     bool *is_value)
-{
-	uint64_t stack[MAX_DEPTH], more;
-	size_t depth = 0;
-	*is_value = false;
-	for (size_t i = 0; i < n; i++) {
-		const Dwarf_Op *op = &ops[i];
-		if (op->atom >= DW_OP_reg0 && op->atom <= DW_OP_reg31 && n == 1) {
-			*is_value = true;
-			return get_register(c, op->atom - DW_OP_reg0, result);
-		}
-		if (op->atom == DW_OP_stack_value) {
-			*is_value = true;
-		} else if (op->atom == DW_OP_plus_uconst && depth) {
-			stack[depth - 1] += op->number;
-		} else if (op->atom == DW_OP_deref && depth) {
-			if (!af_memory_read_u64(c->memory, stack[depth - 1], &stack[depth - 1]))
-				return false;
-		} else if (depth >= 2 &&
-			   binary(op->atom, stack[depth - 2], stack[depth - 1], &more)) {
-			stack[--depth - 1] = more;
-		} else if (op->atom != DW_OP_nop) {
-			if (depth == MAX_DEPTH || !push(c, op, &stack[depth]))
-				return false;
-			depth++;
-		}
-	}
-	if (depth)
-		*result = stack[depth - 1];
-	return depth != 0;
-}
-
 /* What register `number` was in the caller: 1 known, 0 not, -1 there is none (the stack ends). */
-static int caller_register(struct context *c, Dwarf_Frame *row, int number, uint64_t *value)
+static int caller_register(struct af_expression_frame *c, Dwarf_Frame *row, int number,
+			   uint64_t *value)
 {
 	Dwarf_Op memory[3], *ops;
 	size_t n;
@@ -215,8 +98,8 @@ static int caller_register(struct context *c, Dwarf_Frame *row, int number, uint
 		return 0;
 	if (!n)
 		/* The same place means undefined, NULL means unchanged. */
-		return ops == memory ? -1 : get_register(c, (uint64_t)number, value);
-	if (!evaluate(c, ops, n, value, &is_value))
+		return ops == memory ? -1 : af_expression_register(c, (uint64_t)number, value);
+	if (!af_expression_value(c, ops, n, value, &is_value))
 		return 0;
 	return is_value || af_memory_read_u64(c->memory, *value, value);
 }
@@ -266,7 +149,7 @@ enum call { CALL_NONE, CALL_TO, CALL_INDIRECT };
 
 /* call rel32 (E8), call [rip + rel32] (FF 15), and other forms of FF /2, which are 2, 3, 4, 6 or
    7 bytes long; Intel SDM, volume 2, CALL. Only the first two tell where they go. */
-static enum call find_call(struct context *c, uint64_t back, uint64_t *target)
+static enum call find_call(struct af_expression_frame *c, uint64_t back, uint64_t *target)
 {
 	uint8_t code[8];
 	int32_t distance;
@@ -293,7 +176,8 @@ static enum call find_call(struct context *c, uint64_t back, uint64_t *target)
 /* Unoptimised code loads the address of a function of another crate (48 8B 05: mov rax, [rip +
    rel32]) and calls it some instructions later. Whether one of the last loads before `back` is of
    the function that the frame is in. */
-static bool loads_function(struct af_unwinder *u, struct context *c, Dwarf_CFI *cfi, uint64_t back)
+static bool loads_function(struct af_unwinder *u, struct af_expression_frame *c, Dwarf_CFI *cfi,
+			   uint64_t back)
 {
 	uint8_t code[96];
 	uint64_t target, bias = u->process->modules.items[c->frame->module].bias;
@@ -318,7 +202,7 @@ static enum step step(struct af_unwinder *u, struct af_memory *memory, struct af
 		      bool *is_signal, struct af_frame *caller);
 
 /* Whether the stack goes on to its end within `most` frames, if the frame pointer is `rbp`. */
-static bool ends(struct af_unwinder *u, struct context *c, uint64_t rbp, int most)
+static bool ends(struct af_unwinder *u, struct af_expression_frame *c, uint64_t rbp, int most)
 {
 	struct af_frame frame = *c->frame, caller;
 	bool is_signal;
@@ -333,6 +217,53 @@ static bool ends(struct af_unwinder *u, struct context *c, uint64_t rbp, int mos
 	return result == STEP_END;
 }
 
+/* The entry of the function that the frame is in, by its unwind table: the last place before at which
+   nothing was pushed and the code makes a frame; 0 if none is found. *below: how deep that is. */
+static uint64_t find_entry(struct af_unwinder *u, struct af_expression_frame *c, Dwarf_CFI *cfi,
+			   uint64_t *below)
+{
+	uint64_t bias = u->process->modules.items[c->frame->module].bias;
+	uint64_t pc = c->frame->pc - bias, at = pc;
+	for (int i = 0; i < MAX_ROWS; i++) {
+		Dwarf_Frame *row;
+		Dwarf_Addr start, end;
+		bool is_signal;
+		uint8_t code[48];
+		if (dwarf_cfi_addrframe(cfi, at, &row) < 0)
+			return 0;
+		bool entry = has_entry_cfa(row);
+		bool good = dwarf_frame_info(row, &start, &end, &is_signal) >= 0 && start &&
+			    start <= at;
+		free(row);
+		if (!good)
+			return 0;
+		/* `ret` behind `pop rbp` has such a row as well. */
+		if (entry && af_memory_read(c->memory, start + bias, code, sizeof(code)) &&
+		    af_prologue_depth(code, sizeof(code), below) && begins_function(cfi, start, pc))
+			return start + bias;
+		at = start - 1;
+	}
+	return 0;
+}
+
+/* The frame pointer by how deep the function's own code makes its frame, if a return address lies
+   where that must be. */
+static bool find_by_prologue(struct af_unwinder *u, struct af_expression_frame *c, Dwarf_CFI *cfi,
+			     uint64_t *rbp)
+{
+	uint64_t below, back, target, entry = find_entry(u, c, cfi, &below);
+	if (!entry)
+		return false;
+	*rbp = c->frame->registers[AF_REGISTER_SP] + below;
+	if (!af_memory_read_u64(c->memory, *rbp + 8, &back))
+		return false;
+	const struct af_module *module = af_process_module(u->process, back);
+	if (!module || back < module->text || back >= module->text_end)
+		return false;
+	enum call call = find_call(c, back, &target);
+	return call == CALL_INDIRECT || (call == CALL_TO && target == entry);
+}
+
 /*
  * A function with a frame pointer keeps its return address at [rbp + 8]. So, rbp unknown: the
  * first place above the stack pointer that holds a return address behind a call of this very
@@ -341,7 +272,7 @@ static bool ends(struct af_unwinder *u, struct context *c, uint64_t rbp, int mos
  * small function (futex_wait) may be called through a register: there it must go on to its end
  * without another doubt. For both, no other return address may lie before.
  */
-static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_CFI *cfi,
+static bool find_frame_pointer(struct af_unwinder *u, struct af_expression_frame *c, Dwarf_CFI *cfi,
 			       uint64_t *rbp)
 {
 	const struct af_frame *frame = c->frame;
@@ -350,6 +281,8 @@ static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_C
 	bool first = true;
 	if (u->guesses || !(frame->known & 1u << AF_REGISTER_SP))
 		return false;
+	if (find_by_prologue(u, c, cfi, rbp))
+		return true;
 	for (uint64_t at = sp; at < sp + MAX_LOCALS; at += 8) {
 		uint64_t back, target;
 		if (!af_memory_read_u64(c->memory, at, &back))
@@ -381,7 +314,7 @@ static bool find_frame_pointer(struct af_unwinder *u, struct context *c, Dwarf_C
 
 /* Steps */
 
-static bool find_cfa(struct af_unwinder *u, struct context *c, struct af_frame *frame,
+static bool find_cfa(struct af_unwinder *u, struct af_expression_frame *c, struct af_frame *frame,
 		     Dwarf_CFI *cfi, Dwarf_Frame *row)
 {
 	Dwarf_Op *ops;
@@ -391,7 +324,7 @@ static bool find_cfa(struct af_unwinder *u, struct context *c, struct af_frame *
 	if (dwarf_frame_cfa(row, &ops, &n) < 0 || !n)
 		return false;
 	c->missing = 0;
-	if (!evaluate(c, ops, n, &frame->cfa, &is_value)) {
+	if (!af_expression_value(c, ops, n, &frame->cfa, &is_value)) {
 		if (c->missing != rbp || !is_cfa(ops, n, 6, 16) ||
 		    !find_frame_pointer(u, c, cfi, &frame->registers[6]))
 			return false;
@@ -406,7 +339,7 @@ static bool find_cfa(struct af_unwinder *u, struct context *c, struct af_frame *
 static enum step step(struct af_unwinder *u, struct af_memory *memory, struct af_frame *frame,
 		      bool *is_signal, struct af_frame *caller)
 {
-	struct context context = {.memory = memory, .frame = frame};
+	struct af_expression_frame context = {.memory = memory, .frame = frame};
 	Dwarf_CFI *cfi = find_cfi(u, frame->module);
 	Dwarf_Frame *row;
 	Dwarf_Addr start, end;
