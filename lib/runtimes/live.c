@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "runtimes/forbidden.h"
 #include "runtimes/process.h"
 #include "runtimes/sources.h"
 
@@ -71,8 +72,6 @@ static long first_number(const char *path)
 	return n > 0 ? strtol(text, NULL, 10) : -1;
 }
 
-/* Why the kernel does not let us look, and what would mend it; ptrace(2), "access mode
-   checking". */
 static struct af_error *not_permitted(int directory, pid_t pid)
 {
 	struct stat st;
@@ -82,31 +81,12 @@ static struct af_error *not_permitted(int directory, pid_t pid)
 	free(status);
 	if (uid < 0 && fstat(directory, &st) == 0)
 		uid = st.st_uid;
-	if (uid >= 0 && (uid_t)uid != geteuid()) {
-		const struct passwd *user = getpwuid((uid_t)uid);
-		return af_error_create(
-			"process %d: not permitted: it belongs to user %s; look at it as that user, "
-			"or with CAP_SYS_PTRACE (sudo asyncflame dump %d)",
-			pid, user ? user->pw_name : "of another namespace", pid);
-	}
-	long scope = first_number("/proc/sys/kernel/yama/ptrace_scope");
-	if (scope >= 3)
-		return af_error_create(
-			"process %d: not permitted: kernel.yama.ptrace_scope is %ld, "
-			"which forbids it to everybody until the next boot; a core "
-			"(gcore, or a crash) can be looked at: asyncflame dump CORE",
-			pid, scope);
-	if (scope > 0)
-		return af_error_create(
-			"process %d: not permitted: kernel.yama.ptrace_scope is %ld; allow it with "
-			"CAP_SYS_PTRACE (sudo asyncflame dump %d), or for all of the same user with "
-			"sysctl kernel.yama.ptrace_scope=0",
-			pid, scope, pid);
-	return af_error_create(
-		"process %d: not permitted, though it is of the same user: it is not dumpable "
-		"(setuid, file capabilities or prctl), or a container or security module forbids "
-		"it; CAP_SYS_PTRACE is needed (sudo asyncflame dump %d)",
-		pid, pid);
+	const struct passwd *user = NULL;
+	bool others = uid >= 0 && (uid_t)uid != geteuid();
+	if (others)
+		user = getpwuid((uid_t)uid);
+	return af_forbidden(pid, others, user ? user->pw_name : NULL,
+			    first_number("/proc/sys/kernel/yama/ptrace_scope"));
 }
 
 static struct af_error *gone(pid_t pid)
