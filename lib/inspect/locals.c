@@ -323,9 +323,12 @@ void af_local_print(struct af_line *line, const struct af_value_options *options
 		return;
 	case AF_LOCAL_ALIVE:
 	case AF_LOCAL_PASSED:
+	case AF_LOCAL_CLAIMED:
 		break;
 	}
 	af_value_print(line, options, target, image, local->type, local->address);
 	if (local->life == AF_LOCAL_PASSED)
 		af_line_put(line, " (as passed)");
+	else if (local->life == AF_LOCAL_CLAIMED)
+		af_line_put(line, " (moved?)");
 }

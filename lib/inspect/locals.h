@@ -10,7 +10,7 @@
  * said with more certainty than that:
  *
  * - a variable that is moved where nothing can panic between its making and its move, and that
- *   was borrowed before, has no flag, and is taken for alive;
+ *   was borrowed before, has no flag, and is taken for alive (owners.h tells of some);
  * - so is one whose type has nothing to drop: its bytes are what it was when it was moved;
  * - a reference that is stored is taken to point to something that lives.
  *
@@ -27,6 +27,8 @@ enum af_local_life {
 			      on a copy that is not stored */
 	AF_LOCAL_DOUBTFUL, /* may have been moved out: its memory must not be shown as it */
 	AF_LOCAL_SHADOWED, /* several have this name, and which is where is not told */
+	AF_LOCAL_CLAIMED,  /* another place owns the same memory: was moved there, or from there.
+			      Never said by af_locals_find, which looks at one future */
 };
 
 struct af_local {
@@ -48,7 +50,8 @@ struct af_local {
 uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t type,
 			uint64_t address, uint32_t variant, struct af_local *locals, uint32_t max);
 
-/* The value of one: as af_value_print, or "<moved?>", "<shadowed>", or with " (as passed)". */
+/* The value of one: as af_value_print, or "<moved?>", "<shadowed>", or with " (as passed)" or
+   " (moved?)". */
 void af_local_print(struct af_line *line, const struct af_value_options *options,
 		    const struct af_target *target, uint32_t image, const struct af_local *local);
 

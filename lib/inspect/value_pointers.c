@@ -29,11 +29,17 @@ void af_show_pointer(struct af_show *s, struct af_spot at)
 	const struct afm_type *type = af_show_type(s, at.type);
 	const char *name = af_futuremap_string(s->map, type->name);
 	uint64_t pointer;
+	uint8_t code;
 
 	if (type->size != sizeof(pointer)) {
 		af_line_put(s->line, "<unknown>");
 	} else if (!af_memory_read_u64(s->target->memory, at.address, &pointer)) {
 		af_line_put(s->line, AF_UNREADABLE);
+	} else if (type->target != AFM_NONE &&
+		   af_show_type(s, type->target)->kind == AFM_T_FUNCTION &&
+		   !af_memory_read(s->target->memory, pointer, &code, 1)) {
+		/* Debug info calls a function item such a pointer, too, which has no bytes. */
+		af_line_put(s->line, AF_INVALID);
 	} else if (type->target == AFM_NONE || !is_followed(name) ||
 		   af_show_type(s, type->target)->kind == AFM_T_FUNCTION) {
 		af_line_hex(s->line, pointer);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "inspect/locals.h"
 #include "views/stacks_internal.h"
 
 #define MAX_NODES 65536u /* in one task's tree */
@@ -294,48 +293,6 @@ static void free_groups(struct groups *groups)
 
 /* All of it */
 
-/* Values: while a task is read each becomes a record of text, since texts move as they grow: the
-   node, a digit for its life, and three strings. */
-
-#define MAX_LOCALS 64
-#define MAX_VALUE 1024
-
-static void add_value(struct af_text *text, uint32_t node, enum af_local_life life,
-		      const char *name, const char *type, const char *value)
-{
-	char head[16];
-	snprintf(head, sizeof(head), "%u %c", node, '0' + (char)life);
-	af_text_append(text, head, strlen(head) + 1);
-	af_text_append(text, name, strlen(name) + 1);
-	af_text_append(text, type, strlen(type) + 1);
-	af_text_append(text, value, strlen(value) + 1);
-}
-
-static void read_values(void *arg, const struct af_target *target, const struct af_await_tree *tree,
-			struct af_text *text)
-{
-	struct af_local locals[MAX_LOCALS];
-	char value[MAX_VALUE];
-	for (uint32_t i = 0; i < tree->n_nodes; i++) {
-		const struct af_node *node = &tree->nodes[i];
-		if (node->future == AFM_NONE ||
-		    (node->status != AF_NODE_SUSPENDED && node->status != AF_NODE_NOT_STARTED &&
-		     node->status != AF_NODE_HAND))
-			continue;
-		uint32_t n = af_locals_find(target, node->image, node->type, node->address,
-					    node->variant, locals, MAX_LOCALS);
-		for (uint32_t k = 0; k < n; k++) {
-			const struct afm_type *type =
-				af_target_type(target, node->image, locals[k].type);
-			struct af_line line;
-			af_line_init(&line, value, sizeof(value));
-			af_local_print(&line, arg, target, node->image, &locals[k]);
-			add_value(text, i, locals[k].life, locals[k].name,
-				  af_target_string(target, node->image, type->name), value);
-		}
-	}
-}
-
 struct printer {
 	struct af_stacks_writer *writer;
 	const struct af_stacks_format_functions *format;
@@ -344,7 +301,7 @@ struct printer {
 	struct af_value_options values_as;
 };
 
-/* Records to values that point into the text. */
+/* Records (stacks_values.c) to values that point into the text. */
 static void parse_values(struct printer *p, const struct af_task_view *view)
 {
 	p->values.count = 0;
@@ -371,7 +328,7 @@ static void read_task_values(void *arg, const struct af_target *target,
 			     const struct af_await_tree *tree, struct af_text *text)
 {
 	struct printer *p = arg;
-	read_values(&p->values_as, target, tree, text);
+	af_stacks_read_values(&p->values_as, target, tree, text);
 }
 
 static void print_task(void *arg, const struct af_task_view *view)

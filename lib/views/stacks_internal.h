@@ -3,6 +3,7 @@
 #ifndef AF_VIEWS_STACKS_INTERNAL_H
 #define AF_VIEWS_STACKS_INTERNAL_H
 
+#include "inspect/locals.h"
 #include "views/stacks.h"
 
 /* A variable of a node, as text. */
@@ -60,5 +61,9 @@ const struct afm_variant *af_stacks_await(const struct af_target *target,
 const struct af_found_task *af_stacks_task_of(const struct af_task_list *tasks, pid_t thread);
 /* The id of the task whose header is at `address`; false if it has none, or is not known. */
 bool af_stacks_task_id(const struct af_task_list *tasks, uint64_t address, uint64_t *id);
+
+/* Appends the variables of a task's futures, as records that stacks.c takes apart. */
+void af_stacks_read_values(const struct af_value_options *options, const struct af_target *target,
+			   const struct af_await_tree *tree, struct af_text *text);
 
 #endif

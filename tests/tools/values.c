@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "inspect/locals.h"
+#include "inspect/owners.h"
 
 #define LOCALS_MAX 128
 
@@ -87,7 +87,8 @@ static int print_noise(const char *path, uint64_t seed)
 	struct af_target target = {.memory = &noise.memory, .images = &image, .n_images = 1};
 	struct af_local locals[LOCALS_MAX];
 	struct af_line line;
-	uint64_t most = 0, bytes = 0;
+	struct af_owner owners[LOCALS_MAX];
+	uint64_t most = 0, bytes = 0, owned = 0;
 	uint32_t n_locals = 0, i, k;
 	const char *why = af_futuremap_open(&image.map, -100, path, false);
 
@@ -110,10 +111,11 @@ static int print_noise(const char *path, uint64_t seed)
 				af_local_print(&line, NULL, &target, 0, &locals[k]);
 			n_locals += n;
 		}
+		owned += af_owners_find(&target, 0, i, 0x10000, owners, LOCALS_MAX);
 	}
 	printf("%" PRIu32 " types, %" PRIu32 " locals, %" PRIu64 " bytes, at most %" PRIu64
-	       " reads\n",
-	       i, n_locals, bytes, most);
+	       " reads, %" PRIu64 " owners\n",
+	       i, n_locals, bytes, most, owned);
 	af_futuremap_close(&image.map);
 	return 0;
 }
