@@ -8,23 +8,32 @@
 
 #include "futuremap/futuremap.h"
 
+static const uint64_t prime = 0x9e3779b97f4a7c15;
+
+static inline uint64_t stir(uint64_t lane, uint64_t word)
+{
+	uint64_t x = (lane ^ word) * prime;
+	return x << 29 | x >> 35;
+}
+
 /* Four lanes of multiply and rotate over 32 bytes at a time: fast (several GB/s) and good
    enough against damage; not meant against malice. Ends with the length. */
 static uint64_t hash_bytes(const void *data, size_t size, uint64_t seed)
 {
-	const uint64_t prime = 0x9e3779b97f4a7c15;
-	uint64_t lanes[4] = {seed, seed + 1, seed + 2, seed + 3};
+	uint64_t a = seed, b = seed + 1, c = seed + 2, d = seed + 3;
 	const uint8_t *p = data;
 	size_t left = size;
 
+	/* One by one: in registers, which is all of its speed. */
 	for (; left >= 32; left -= 32, p += 32) {
 		uint64_t words[4];
 		memcpy(words, p, sizeof(words));
-		for (int i = 0; i < 4; i++) {
-			uint64_t x = (lanes[i] ^ words[i]) * prime;
-			lanes[i] = x << 29 | x >> 35;
-		}
+		a = stir(a, words[0]);
+		b = stir(b, words[1]);
+		c = stir(c, words[2]);
+		d = stir(d, words[3]);
 	}
+	const uint64_t lanes[4] = {a, b, c, d};
 	uint64_t hash = size;
 	for (int i = 0; i < 4; i++)
 		hash = (hash ^ lanes[i] ^ lanes[i] >> 31) * prime;
@@ -74,6 +83,7 @@ static bool tables_ok(const struct afm_header *h)
 	       table_ok(h, &h->vtables, sizeof(struct afm_vtable)) &&
 	       table_ok(h, &h->drivers, sizeof(struct afm_driver)) &&
 	       table_ok(h, &h->places, sizeof(struct afm_place)) &&
+	       table_ok(h, &h->wakers, sizeof(struct afm_waker)) &&
 	       table_ok(h, &h->layouts, sizeof(struct afm_layout));
 }
 

@@ -188,6 +188,7 @@ static void refuses_wild_indices(void **state)
 		&m.site.code,
 		&m.site.first_fixup,
 		&m.vtable.type,
+		&m.waker.type,
 		&m.layouts[0].name,
 		&m.step.type,
 		&m.step.first_case,
@@ -225,6 +226,24 @@ static void refuses_wild_indices(void **state)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		make(&m);
 		m.site.patch = sizes[i][0], m.site.displaced = sizes[i][1];
+		seal(&m);
+		assert_non_null(af_futuremap_check(&m, sizeof(m)));
+	}
+}
+
+/* Whichever of the tables it is. */
+static void refuses_tables_outside_the_file(void **state)
+{
+	struct small_map m;
+	struct afm_table *last = &m.header.layouts;
+
+	for (struct afm_table *table = &m.header.strings; table <= last; table++) {
+		make(&m);
+		table->offset = UINT64_C(1) << 40; /* nothing is there */
+		seal(&m);
+		assert_non_null(af_futuremap_check(&m, sizeof(m)));
+		make(&m);
+		table->count = UINT64_C(1) << 32;
 		seal(&m);
 		assert_non_null(af_futuremap_check(&m, sizeof(m)));
 	}
@@ -416,6 +435,7 @@ int main(void)
 		cmocka_unit_test(refuses_any_flipped_bit),
 		cmocka_unit_test(refuses_truncated_files),
 		cmocka_unit_test(refuses_wild_indices),
+		cmocka_unit_test(refuses_tables_outside_the_file),
 		cmocka_unit_test(cache_gives_back_what_was_stored),
 		cmocka_unit_test(cache_of_others_is_not_used),
 		cmocka_unit_test(cache_drops_the_oldest),
