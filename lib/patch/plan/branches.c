@@ -47,23 +47,27 @@ static int32_t read_i32(const uint8_t *bytes)
 
 /* --- immediate jumps ----------------------------------------------------------------- */
 
-static bool may_branch(const struct target *target, uint64_t address, const uint8_t *code,
-		       size_t size)
+/* How many of the bytes must be decoded to know of every jump there: up to the last that could be
+   one with such a target. */
+static size_t last_branch(const struct target *target, uint64_t address, const uint8_t *code,
+			  size_t size)
 {
-	for (size_t i = 0; i < size; i++) {
+	const uint64_t wanted = target->from - address, width = target->to - target->from;
+	size_t needed = 0;
+
+	/* Where it would lead is asked first: that is no for nearly all, and then costs least. */
+	for (size_t i = 0; i + 2 <= size; i++) {
 		uint8_t b = code[i];
-		uint64_t to;
-		if ((b == 0xeb || (b & 0xf0) == 0x70 || (b & 0xfc) == 0xe0) && i + 2 <= size)
-			to = address + i + 2 + (uint64_t)(int64_t)(int8_t)code[i + 1];
-		else if ((b == 0xe9 || (b & 0xf0) == 0x80) && i + 5 <= size)
-			/* jcc rel32 is 0f 8x: the 8x is what is seen. */
-			to = address + i + 5 + (uint64_t)(int64_t)read_i32(code + i + 1);
-		else
-			continue;
-		if (hits(target, to))
-			return true;
+		if (i + 2 + (uint64_t)(int64_t)(int8_t)code[i + 1] - wanted < width &&
+		    (b == 0xeb || (b & 0xf0) == 0x70 || (b & 0xfc) == 0xe0))
+			needed = i + 1;
+		/* jcc rel32 is 0f 8x: the 8x is what is seen. */
+		if (i + 5 <= size &&
+		    i + 5 + (uint64_t)(int64_t)read_i32(code + i + 1) - wanted < width &&
+		    (b == 0xe9 || (b & 0xf0) == 0x80))
+			needed = i + 1;
 	}
-	return false;
+	return needed;
 }
 
 static bool is_branch(const cs_insn *insn)
@@ -84,9 +88,10 @@ static bool is_branch(const cs_insn *insn)
 static bool branches(csh capstone, cs_insn *insn, const struct target *target, uint64_t address,
 		     const uint8_t *code, size_t size)
 {
-	if (!may_branch(target, address, code, size))
-		return false;
-	while (size) {
+	size_t needed = last_branch(target, address, code, size);
+	const uint8_t *end = code + needed;
+
+	while (needed && code < end) {
 		if (!cs_disasm_iter(capstone, &code, &size, &address, insn))
 			return true;
 		const cs_x86 *x86 = &insn->detail->x86;
@@ -139,12 +144,12 @@ static bool tables(struct target *target, const struct af_plan_text *text,
 {
 	for (size_t i = 0; i + 7 <= size; i++) {
 		/* REX.W (and R): lea reg, [rip + disp32] */
-		if ((code[i] & 0xfb) == 0x48 && code[i + 1] == 0x8d && (code[i + 2] & 0xc7) == 5 &&
+		if (code[i + 1] == 0x8d && (code[i] & 0xfb) == 0x48 && (code[i + 2] & 0xc7) == 5 &&
 		    relative_table(target, text, function,
 				   address + i + 7 + (uint64_t)(int64_t)read_i32(code + i + 3)))
 			return true;
 		/* jmp [disp32 + reg * 8] */
-		if (code[i] == 0xff && code[i + 1] == 0x24 && (code[i + 2] & 0xc7) == 0xc5 &&
+		if (code[i + 1] == 0x24 && code[i] == 0xff && (code[i + 2] & 0xc7) == 0xc5 &&
 		    absolute_table(target, text, function,
 				   (uint64_t)(int64_t)read_i32(code + i + 3)))
 			return true;
