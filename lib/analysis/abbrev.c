@@ -34,10 +34,11 @@ static void note(struct af_abbrev *abbrev, const struct af_attribute *attribute,
 	switch (attribute->name) {
 	case DW_AT_name:
 		abbrev->name = place;
-		abbrev->plain_name = attribute->form == DW_FORM_strp && !place.steps;
+		abbrev->plain_name = attribute->form == DW_FORM_strp;
 		break;
 	case DW_AT_low_pc:
 		abbrev->low_pc = place;
+		abbrev->plain_low_pc = attribute->form == DW_FORM_addr && attribute->size == 8;
 		break;
 	case DW_AT_ranges:
 		abbrev->has_ranges = true;
@@ -51,8 +52,62 @@ static void note(struct af_abbrev *abbrev, const struct af_attribute *attribute,
 		/* fall through */
 	case DW_AT_abstract_origin:
 		abbrev->origin = place;
-		abbrev->plain_origin = attribute->form == DW_FORM_ref4 && !place.steps;
+		abbrev->plain_origin = attribute->form == DW_FORM_ref4;
 	}
+}
+
+static bool is_reference(unsigned int form)
+{
+	switch (form) {
+	case DW_FORM_ref1:
+	case DW_FORM_ref2:
+	case DW_FORM_ref4:
+	case DW_FORM_ref8:
+	case DW_FORM_ref_addr:
+	case DW_FORM_ref_sig8:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Values that mean the same in every unit of a file. */
+static bool is_plain(unsigned int form)
+{
+	switch (form) {
+	case DW_FORM_strp:
+	case DW_FORM_data1:
+	case DW_FORM_data2:
+	case DW_FORM_data4:
+	case DW_FORM_data8:
+	case DW_FORM_udata:
+	case DW_FORM_sdata:
+	case DW_FORM_flag:
+	case DW_FORM_flag_present:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Which of an attribute's bytes are the same in every copy of a DIE: not what it refers to, nor
+   the numbers of files. */
+static void note_common(struct af_abbrev *abbrev, const struct af_attribute *attribute,
+			uint32_t steps, uint32_t fixed)
+{
+	uint32_t end = fixed + (uint32_t)(attribute->size > 0 ? attribute->size : 0);
+
+	if (attribute->name != DW_AT_decl_file && !is_reference(attribute->form)) {
+		abbrev->comparable &= is_plain(attribute->form);
+		abbrev->kinds =
+			(abbrev->kinds ^ attribute->name ^ (uint64_t)attribute->form << 16) *
+			UINT64_C(0x9e3779b97f4a7c15);
+		abbrev->kinds ^= abbrev->kinds >> 32;
+		return;
+	}
+	abbrev->comparable &= attribute->size >= 0 && !steps && end <= sizeof(abbrev->common);
+	for (uint32_t i = fixed; abbrev->comparable && i < end; i++)
+		((uint8_t *)abbrev->common)[i] = 0;
 }
 
 /* Takes up one attribute. False when memory is short. */
@@ -97,6 +152,9 @@ static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbr
 	abbrev->first_attribute = (uint32_t)table->attributes.count;
 	abbrev->more_skips = (uint32_t)table->skips.count;
 	abbrev->name.attribute = abbrev->low_pc.attribute = abbrev->origin.attribute = UINT32_MAX;
+	abbrev->comparable = true;
+	abbrev->kinds = (uint64_t)abbrev->tag << 1 | abbrev->children;
+	abbrev->common[0] = abbrev->common[1] = UINT64_MAX;
 	for (;;) {
 		uint64_t name = af_bytes_uleb(bytes), form = af_bytes_uleb(bytes);
 		int64_t constant = form == DW_FORM_implicit_const ? af_bytes_sleb(bytes) : 0;
@@ -112,6 +170,7 @@ static struct af_error *read_attributes(struct af_abbrevs *table, struct af_abbr
 		if (!add_attribute(table, &attribute, constant))
 			return af_error_create("out of memory");
 		abbrev->n_attributes++;
+		note_common(abbrev, &attribute, steps, fixed);
 		note(abbrev, &attribute,
 		     (struct af_place){(uint32_t)table->attributes.count - 1, (uint16_t)steps,
 				       (uint16_t)fixed});

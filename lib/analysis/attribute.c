@@ -142,6 +142,23 @@ const uint8_t *af_skip_steps(const struct af_unit *unit, const struct af_abbrev 
 	}
 }
 
+const uint8_t *af_skip_first(const struct af_unit *unit, const struct af_abbrev *abbrev,
+			     unsigned int steps, const uint8_t *pos, const uint8_t *end)
+{
+	const struct af_skip *step = &unit->abbrevs->skips.items[abbrev->more_skips];
+	struct af_skip skip = abbrev->skip;
+
+	for (; steps; steps--, skip = *step++) {
+		struct af_bytes b = {pos + skip.fixed, end, false};
+		if (skip.kind == AF_SKIP_BLOCK && *b.pos < 0x80)
+			b.pos += 1 + *b.pos;
+		else
+			skip_value(unit, &b, skip.kind);
+		pos = b.pos;
+	}
+	return pos;
+}
+
 static void read_block(struct af_bytes *b, struct af_value *value, uint64_t size)
 {
 	if (size > af_bytes_left(b)) {

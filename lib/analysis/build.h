@@ -115,6 +115,8 @@ const char *af_impls_name(struct af_builder *b, const char *path, size_t length)
 /* types.c */
 /* The type at a DIE; AFM_NONE if it is none, or memory is short. Its fields come later. */
 uint32_t af_types_intern(struct af_builder *b, af_die_id id);
+/* The same of a composed type whose af_copy_key is known. */
+uint32_t af_types_copy(struct af_builder *b, af_die_id id, uint64_t key);
 /* Reads the fields and variants of every type interned so far, and of those they name. */
 void af_types_detail(struct af_builder *b);
 /* A DIE's type attribute, followed through typedefs and qualifiers. */

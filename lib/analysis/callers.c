@@ -99,12 +99,31 @@ static void scan_sections(struct finder *f)
 	vector_sort(&f->calls, compare_calls);
 }
 
+/* The first call at or behind an address. */
+static size_t call_from(const struct finder *f, uint64_t address)
+{
+	size_t low = 0, high = f->calls.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (f->calls.items[middle].address < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 /* What polls inside a task is found by the task: no need to look for it in debug info. Symbols
    of both manglings have a path's parts with their lengths. */
 static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t size)
 {
 	struct finder *f = arg;
 
+	/* Most hold no such call, which is asked more quickly than what they are called. */
+	size_t call = size ? call_from(f, address) : 0;
+	if (size && (call == f->calls.count || f->calls.items[call].address - address >= size))
+		return;
 	if (!strstr(name, "7runtime4task4core") && !strstr(name, "10async_task3raw"))
 		return;
 	uint64_t *task = vector_push(&f->tasks);
@@ -146,21 +165,6 @@ static void drop_tasks(struct finder *f)
 	}
 	f->calls.count = kept;
 	free(next);
-}
-
-/* The first call at or behind an address. */
-static size_t call_from(const struct finder *f, uint64_t address)
-{
-	size_t low = 0, high = f->calls.count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (f->calls.items[middle].address < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
 }
 
 /* Whether a DIE's code holds calls whose function is not found yet; with `function`, it is it. */

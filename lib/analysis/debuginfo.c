@@ -23,6 +23,7 @@ static void file_destroy(struct af_file *file)
 	for (size_t i = 0; i < AF_SEC_COUNT; i++)
 		free(file->sections[i].owned);
 	vector_deinit(&file->units);
+	vector_deinit(&file->unit_starts);
 	vector_deinit(&file->abbrevs);
 	vector_deinit(&file->package);
 	free(file);
@@ -36,9 +37,14 @@ void af_debuginfo_deinit(struct af_debuginfo *info)
 	vector_deinit(&info->signatures);
 }
 
-struct af_unit *af_file_unit_find(const struct af_file *file, uint64_t offset)
+struct af_unit *af_file_unit(const struct af_file *file, uint64_t offset)
 {
-	size_t low = 0, high = file->units.count;
+	uint64_t block = offset / AF_UNIT_BLOCK;
+
+	if (block + 1 >= file->unit_starts.count)
+		return NULL;
+	/* Most blocks are of one unit. */
+	size_t low = file->unit_starts.items[block], high = file->unit_starts.items[block + 1];
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 		if (file->units.items[middle].end <= offset)
@@ -51,14 +57,20 @@ struct af_unit *af_file_unit_find(const struct af_file *file, uint64_t offset)
 	return &file->units.items[low];
 }
 
-struct af_unit *af_file_unit(struct af_file *file, uint64_t offset)
+/* So that a unit is found at once. */
+static bool index_units(struct af_file *file)
 {
-	if (file->last && offset >= file->last->offset && offset < file->last->end)
-		return file->last;
-	struct af_unit *unit = af_file_unit_find(file, offset);
-	if (unit)
-		file->last = unit;
-	return unit;
+	size_t blocks = file->sections[AF_SEC_INFO].size / AF_UNIT_BLOCK + 2, at = 0;
+
+	file->unit_starts.count = 0;
+	if (!vector_reserve(&file->unit_starts, blocks))
+		return false;
+	for (uint64_t i = 0; i < blocks; i++) {
+		while (at < file->units.count && file->units.items[at].end <= i * AF_UNIT_BLOCK)
+			at++;
+		file->unit_starts.items[file->unit_starts.count++] = (uint32_t)at;
+	}
+	return true;
 }
 
 /* Where the tables of a unit begin that names no base: behind the section's first header,
@@ -212,7 +224,7 @@ struct af_error *af_file_read_units(struct af_file *file, bool types)
 			return af_error_create("out of memory");
 		*kept = unit;
 	}
-	return NULL;
+	return index_units(file) ? NULL : af_error_create("out of memory");
 }
 
 struct af_file *af_debuginfo_add(struct af_debuginfo *info,

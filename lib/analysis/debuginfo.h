@@ -78,12 +78,18 @@ struct af_abbrev {
 	uint32_t more_skips;
 	uint16_t tag; /* DW_TAG_*; 0: no such code */
 	bool has_ranges, has_inline;
-	bool plain_name;   /* DW_AT_name is a DW_FORM_strp in the first fixed bytes */
-	bool plain_origin; /* the same of an origin that is a DW_FORM_ref4 */
+	bool plain_name;   /* DW_AT_name is a DW_FORM_strp */
+	bool plain_origin; /* the origin is a DW_FORM_ref4 */
+	bool plain_low_pc; /* DW_AT_low_pc is a DW_FORM_addr of 8 bytes */
+	/* fingerprint.c: its bytes, taken together with what they are (`kinds`), say what all
+	   copies of the DIE say, but for those that are not set in `common`. */
+	bool comparable;
 	struct af_place name;
 	struct af_place origin; /* DW_AT_abstract_origin, or else DW_AT_specification */
 	struct af_place low_pc;
 	uint32_t first_attribute, n_attributes;
+	uint64_t kinds;
+	uint64_t common[2]; /* of the first 16 bytes; the others all are */
 };
 
 struct af_abbrevs {
@@ -128,16 +134,20 @@ struct af_package_row {
 	uint32_t offsets[AF_SEC_COUNT];
 };
 
+#define AF_UNIT_BLOCK 65536
+
 struct af_file {
 	struct af_debuginfo *info;
 	uint32_t number; /* in debuginfo.files */
 	struct af_section sections[AF_SEC_COUNT];
 	struct af_file *alternate;     /* dwz: what DW_FORM_GNU_*_alt and *_sup refer to */
-	struct af_unit *last;	       /* that af_file_unit found: neighbours ask for the same */
 	const struct af_section *addr; /* .debug_addr of the object that a .dwo belongs to */
 	VECTOR(struct af_package_row) package; /* .dwp: by info */
 	VECTOR(struct af_unit) units;	       /* by offset */
-	VECTOR(struct af_abbrevs *) abbrevs;   /* by offset in .debug_abbrev */
+	VECTOR(uint32_t)
+	unit_starts; /* of each AF_UNIT_BLOCK bytes: the first unit that ends in it
+					 or behind */
+	VECTOR(struct af_abbrevs *) abbrevs; /* by offset in .debug_abbrev */
 };
 
 /* A type that a type unit describes. */
@@ -178,9 +188,7 @@ struct af_error *af_file_read_units(struct af_file *file, bool types) af_must_ch
 /* Makes the types of type units known by their signatures; once all units are read. */
 struct af_error *af_debuginfo_sign_types(struct af_debuginfo *info) af_must_check;
 /* The unit that holds `offset`, or NULL. */
-struct af_unit *af_file_unit(struct af_file *file, uint64_t offset);
-/* The same for several threads. */
-struct af_unit *af_file_unit_find(const struct af_file *file, uint64_t offset);
+struct af_unit *af_file_unit(const struct af_file *file, uint64_t offset);
 
 /* abbrev.c */
 /* The table of a unit whose version, sizes and file are set; kept by the file. */
@@ -208,6 +216,10 @@ enum af_skip_kind af_form_skip_kind(uint64_t form);
 /* What af_attributes_end does from the first value without a fixed size on. */
 const uint8_t *af_skip_steps(const struct af_unit *unit, const struct af_abbrev *abbrev,
 			     const uint8_t *pos, const uint8_t *end);
+/* The end of the first `steps` values without a fixed size, of attributes that were passed before:
+   they do end before `end`. */
+const uint8_t *af_skip_first(const struct af_unit *unit, const struct af_abbrev *abbrev,
+			     unsigned int steps, const uint8_t *pos, const uint8_t *end);
 /* The end of a DIE's attributes, which begin at `pos`; NULL if they do not end before `end`. */
 static inline const uint8_t *af_attributes_end(const struct af_unit *unit,
 					       const struct af_abbrev *abbrev, const uint8_t *pos,
@@ -239,6 +251,10 @@ static inline af_die_id af_die_id_of(const struct af_die *die)
 struct af_bytes af_die_bytes(const struct af_die *die);
 /* False if the DIE does not have the attribute. */
 bool af_die_attribute(const struct af_die *die, unsigned int name, struct af_value *value);
+/* Several at once, in one go over the DIE: values[i] is that of names[i], its form 0 if the DIE does
+   not have it. */
+void af_die_attributes(const struct af_die *die, const uint16_t *names, struct af_value *values,
+		       unsigned int n);
 const char *af_die_string(const struct af_die *die, unsigned int name);
 bool af_die_number(const struct af_die *die, unsigned int name, uint64_t *number);
 bool af_die_flag(const struct af_die *die, unsigned int name);

@@ -60,6 +60,34 @@ bool af_die_attribute(const struct af_die *die, unsigned int name, struct af_val
 	return false;
 }
 
+void af_die_attributes(const struct af_die *die, const uint16_t *names, struct af_value *values,
+		       unsigned int n)
+{
+	const struct af_abbrevs *table = die->unit->abbrevs;
+	const struct af_attribute *a = &table->attributes.items[die->abbrev->first_attribute];
+	struct af_bytes b = af_die_bytes(die);
+	unsigned int found = 0;
+
+	memset(values, 0, n * sizeof(*values));
+	for (uint32_t i = 0; i < die->abbrev->n_attributes && found < n; i++, a++) {
+		unsigned int k = 0;
+		while (k < n && a->name != names[k])
+			k++;
+		if (k < n && !values[k].form) {
+			af_form_read(die->unit, &b, a, &values[k]);
+			found++;
+			if (b.failed)
+				values[k] = (struct af_value){0};
+		} else if (a->size >= 0) {
+			af_bytes_skip(&b, (uint64_t)a->size);
+		} else {
+			af_form_skip(die->unit, &b, a->form);
+		}
+		if (b.failed)
+			return;
+	}
+}
+
 const char *af_die_string(const struct af_die *die, unsigned int name)
 {
 	struct af_value value;

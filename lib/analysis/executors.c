@@ -48,16 +48,18 @@ static bool seen_before(struct af_map *seen, const struct af_index *index, const
 void af_executors_intern(struct af_builder *b)
 {
 	struct af_text text = {0};
-	struct af_map seen = {0};
+	struct af_map seen = {0}, copies = {0};
 
 	for (size_t i = 0; i < b->info->files.count; i++) {
 		const struct af_index *index = &b->indexes[i];
 		for (size_t k = 0; k < index->types.count && !b->failed; k++) {
-			if (index->types.items[k].what != AF_FOUND_LAYOUT)
+			const struct af_found_type *found = &index->types.items[k];
+			if (found->what != AF_FOUND_LAYOUT ||
+			    af_map_get(&copies, found->key) != UINT32_MAX)
 				continue;
-			af_die_id id =
-				(uint64_t)index->file->number << 32 | index->types.items[k].offset;
+			af_die_id id = (uint64_t)index->file->number << 32 | found->offset;
 			struct af_die die;
+			af_map_set(&copies, found->key, 1);
 			if (!af_die_at(b->info, id, &die) || seen_before(&seen, index, &die) ||
 			    af_die_flag(&die, DW_AT_declaration))
 				continue;
@@ -71,8 +73,9 @@ void af_executors_intern(struct af_builder *b)
 				af_types_intern(b, id);
 		}
 	}
-	b->failed |= text.failed | seen.failed;
+	b->failed |= text.failed | seen.failed | copies.failed;
 	af_text_deinit(&text);
+	af_map_deinit(&copies);
 	af_map_deinit(&seen);
 }
 

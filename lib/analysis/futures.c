@@ -57,10 +57,11 @@ void af_futures_collect(struct af_builder *b)
 	for (size_t i = 0; i < b->info->files.count; i++) {
 		const struct af_index *index = &b->indexes[i];
 		for (size_t k = 0; k < index->types.count && !b->failed; k++) {
-			if (index->types.items[k].what != AF_FOUND_COROUTINE)
+			const struct af_found_type *found = &index->types.items[k];
+			if (found->what != AF_FOUND_COROUTINE)
 				continue;
-			uint32_t type = af_types_intern(b, (uint64_t)index->file->number << 32 |
-								   index->types.items[k].offset);
+			uint32_t type = af_types_copy(
+				b, (uint64_t)index->file->number << 32 | found->offset, found->key);
 			if (type != AFM_NONE)
 				af_futures_add(b, type, true);
 		}

@@ -169,15 +169,25 @@ static bool merge_functions(struct af_index *index, const struct af_index_part *
 static void place_namespace(struct af_index_part *part, size_t at, uint32_t base)
 {
 	struct af_namespace *space = &part->namespaces.items[at];
-	uint64_t outer = 0;
 
-	/* An outer one comes before it, and has its path. */
-	if (space->parent != UINT32_MAX) {
-		outer = part->namespaces.items[space->parent].path;
+	if (space->parent != UINT32_MAX)
 		space->parent += base;
+}
+
+/* So that the namespace around a DIE is found at once. */
+static bool index_namespaces(struct af_index *index)
+{
+	size_t blocks = index->file->sections[AF_SEC_INFO].size / AF_SPACE_BLOCK + 2, at = 0;
+
+	if (!vector_reserve(&index->namespace_starts, blocks))
+		return false;
+	for (uint64_t i = 0; i < blocks; i++) {
+		while (at < index->namespaces.count &&
+		       index->namespaces.items[at].start < i * AF_SPACE_BLOCK)
+			at++;
+		index->namespace_starts.items[index->namespace_starts.count++] = (uint32_t)at;
 	}
-	outer = (outer ^ (uintptr_t)space->name) * 0x9e3779b97f4a7c15;
-	space->path = outer ^ outer >> 29;
+	return true;
 }
 
 static bool merge(struct work *w)
@@ -201,7 +211,7 @@ static bool merge(struct work *w)
 		index->n_dies += part->n_dies;
 		index->n_broken += part->n_broken;
 	}
-	return true;
+	return index_namespaces(index);
 }
 
 static void part_deinit(struct af_index_part *part)
@@ -245,6 +255,7 @@ struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *pr
 void af_index_deinit(struct af_index *index)
 {
 	vector_deinit(&index->namespaces);
+	vector_deinit(&index->namespace_starts);
 	vector_deinit(&index->functions);
 	vector_deinit(&index->types);
 	vector_deinit(&index->vtables);
@@ -258,7 +269,11 @@ void af_index_deinit(struct af_index *index)
 
 uint32_t af_index_namespace(const struct af_index *index, uint32_t offset)
 {
-	size_t low = 0, high = index->namespaces.count;
+	size_t block = offset / AF_SPACE_BLOCK;
+	if (block + 1 >= index->namespace_starts.count)
+		return UINT32_MAX;
+	size_t low = index->namespace_starts.items[block];
+	size_t high = index->namespace_starts.items[block + 1];
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 		if (index->namespaces.items[middle].start <= offset)

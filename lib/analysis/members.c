@@ -7,21 +7,24 @@
 
 #include "analysis/build.h"
 
-static bool read_member(struct af_builder *b, const struct af_die *die, struct afm_field *field)
+static void read_member(struct af_builder *b, const struct af_die *die, struct afm_field *field)
 {
-	const char *name = af_die_string(die, DW_AT_name);
+	static const uint16_t names[] = {DW_AT_name, DW_AT_type, DW_AT_data_member_location,
+					 DW_AT_decl_line, DW_AT_artificial};
+	struct af_value values[5];
 	uint64_t number = 0;
 
-	af_die_number(die, DW_AT_data_member_location, &number);
+	af_die_attributes(die, names, values, 5);
+	const char *name = af_value_string(die->unit, &values[0]);
+	af_value_constant(&values[2], &number);
 	*field = (struct afm_field){.name = af_strings_add(&b->strings, name), .offset = number};
-	field->type = af_types_intern(b, af_die_reference(die, DW_AT_type));
-	if (af_die_flag(die, DW_AT_artificial))
+	field->type = af_types_intern(b, af_value_reference(die->unit, &values[1]));
+	if (af_value_constant(&values[4], &number) && number)
 		field->flags |= AFM_FF_ARTIFICIAL;
 	if (name && !strcmp(name, "__awaitee"))
 		field->flags |= AFM_FF_AWAITEE;
-	if (af_die_number(die, DW_AT_decl_line, &number))
+	if (af_value_constant(&values[3], &number))
 		field->line = (uint32_t)number;
-	return true;
 }
 
 void af_members_read(struct af_builder *b, const struct af_die *type, uint64_t base,

@@ -19,7 +19,17 @@
  */
 #include <dwarf.h>
 
+#include "analysis/fingerprint.h"
 #include "analysis/scan.h"
+
+/* Where an attribute of a DIE lies whose attributes were passed already. */
+static inline const uint8_t *at_place(const struct af_scanner *s, const struct af_abbrev *abbrev,
+				      const struct af_place *place, const uint8_t *attributes)
+{
+	if (place->steps)
+		attributes = af_skip_first(s->unit, abbrev, place->steps, attributes, s->end);
+	return attributes + place->fixed;
+}
 
 /* The value of an attribute that the abbreviation has noted, or form 0. */
 static void value_at(const struct af_scanner *s, const struct af_abbrev *abbrev,
@@ -32,17 +42,20 @@ static void value_at(const struct af_scanner *s, const struct af_abbrev *abbrev,
 	*value = (struct af_value){0};
 	if (place->attribute == UINT32_MAX)
 		return;
-	if (place->steps) {
-		/* Behind the attributes that come before it. */
-		const struct af_attribute *a = &table->attributes.items[abbrev->first_attribute];
-		for (; a < &table->attributes.items[place->attribute]; a++)
-			af_form_skip(s->unit, &b, a->form);
-	} else {
-		af_bytes_skip(&b, place->fixed);
-	}
+	b.pos = at_place(s, abbrev, place, attributes);
 	af_form_read(s->unit, &b, &table->attributes.items[place->attribute], value);
 	if (b.failed)
 		*value = (struct af_value){0};
+}
+
+/* Of a plain name, its offset in .debug_str. */
+static inline uint32_t name_at(const struct af_scanner *s, const struct af_abbrev *abbrev,
+			       const uint8_t *attributes)
+{
+	uint32_t offset;
+
+	memcpy(&offset, at_place(s, abbrev, &abbrev->name, attributes), sizeof(offset));
+	return offset;
 }
 
 /* The name of a DIE whose attributes were passed already, or NULL. */
@@ -54,7 +67,7 @@ static const char *name_of(const struct af_scanner *s, const struct af_abbrev *a
 	uint32_t offset;
 
 	if (abbrev->plain_name) {
-		memcpy(&offset, attributes + abbrev->name.fixed, sizeof(offset));
+		offset = name_at(s, abbrev, attributes);
 		return offset < strings->terminated ? (const char *)strings->data + offset : NULL;
 	}
 	value_at(s, abbrev, &abbrev->name, attributes, &value);
@@ -88,7 +101,7 @@ static inline uint32_t class_of(struct af_scanner *s, const struct af_abbrev *ab
 	uint32_t offset;
 
 	if (abbrev->plain_name) {
-		memcpy(&offset, attributes + abbrev->name.fixed, sizeof(offset));
+		offset = name_at(s, abbrev, attributes);
 		return *dull_slot(s, offset) == offset ? 0 : class_at(s, offset);
 	}
 	const char *name = name_of(s, abbrev, attributes);
@@ -104,7 +117,7 @@ static inline uint32_t origin_of(const struct af_scanner *s, const struct af_abb
 	uint32_t offset;
 
 	if (abbrev->plain_origin) {
-		memcpy(&offset, attributes + abbrev->origin.fixed, sizeof(offset));
+		memcpy(&offset, at_place(s, abbrev, &abbrev->origin, attributes), sizeof(offset));
 		return offset < s->unit->end - s->unit->offset ? s->unit->offset + offset
 							       : AF_ORIGIN_NONE;
 	}
@@ -136,16 +149,25 @@ static bool add_unnamed(struct af_scanner *s, uint32_t offset, uint32_t what, ui
 	return true;
 }
 
-static bool add_type(struct af_scanner *s, uint32_t offset, uint32_t class, bool of_tasks)
+static bool add_type(struct af_scanner *s, const struct af_pending *type, uint32_t class)
 {
+	struct af_die die;
+
 	/* Many types are called Cell or Context; those that are wanted lie where tasks do. */
-	if (!(class & (of_tasks ? AF_NAME_COROUTINE | AF_NAME_LAYOUT : AF_NAME_COROUTINE)))
+	if (!(class & (type->of_tasks ? AF_NAME_COROUTINE | AF_NAME_LAYOUT : AF_NAME_COROUTINE)) ||
+	    !af_die_in(s->unit, type->offset, &die))
 		return true;
-	struct af_found *found = vector_push(&s->part->types);
+	struct af_found_type *found = vector_push(&s->part->types);
 	if (!found)
 		return false;
-	*found = (struct af_found){offset, class & AF_NAME_COROUTINE ? AF_FOUND_COROUTINE
-								     : AF_FOUND_LAYOUT};
+	found->offset = type->offset;
+	if (class & AF_NAME_COROUTINE) {
+		found->what = AF_FOUND_COROUTINE;
+		found->key = af_copy_key(type->path, &die);
+	} else {
+		found->what = AF_FOUND_LAYOUT;
+		found->key = af_copy_head(type->path, &die);
+	}
 	return true;
 }
 
@@ -153,10 +175,21 @@ static bool settle(struct af_scanner *s, const struct af_pending *pending)
 {
 	uint32_t class = class_at(s, pending->name);
 	if (pending->type)
-		return add_type(s, pending->offset, class, pending->of_tasks);
+		return add_type(s, pending, class);
 	if (class & AF_NAME_FUNCTION)
 		af_bits_set(s->index->named, pending->offset);
 	return true;
+}
+
+static inline bool in_tasks(const struct af_scanner *s)
+{
+	return s->open.count && s->open.items[s->open.count - 1].of_tasks;
+}
+
+/* The path of the namespace that we are in. */
+static inline uint64_t path_of(const struct af_scanner *s)
+{
+	return s->part->namespaces.items[s->open.items[s->open.count - 1].index].path;
 }
 
 /* The names of types and of declarations are nowhere near, and nobody waits for them: memory is
@@ -164,24 +197,26 @@ static bool settle(struct af_scanner *s, const struct af_pending *pending)
 static bool look_later(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
 		       const uint8_t *attributes, bool type)
 {
-	uint32_t name;
-	bool of_tasks = s->open.count && s->open.items[s->open.count - 1].of_tasks;
+	struct af_pending pending = {.offset = offset,
+				     .type = type,
+				     .of_tasks = in_tasks(s),
+				     .path = s->open.count ? path_of(s) : 0};
 
 	if (!abbrev->plain_name) {
 		uint32_t class = class_of(s, abbrev, attributes);
 		if (type)
-			return add_type(s, offset, class, of_tasks);
+			return add_type(s, &pending, class);
 		if (class & AF_NAME_FUNCTION)
 			af_bits_set(s->index->named, offset);
 		return true;
 	}
-	memcpy(&name, attributes + abbrev->name.fixed, sizeof(name));
-	if (*dull_slot(s, name) == name)
+	pending.name = name_at(s, abbrev, attributes);
+	if (*dull_slot(s, pending.name) == pending.name)
 		return true;
-	__builtin_prefetch(string_at(s, name));
-	struct af_pending *pending = &s->pending[s->n_pending++ % AF_SCAN_PENDING];
-	bool ok = s->n_pending <= AF_SCAN_PENDING || settle(s, pending);
-	*pending = (struct af_pending){name, offset, type, of_tasks};
+	__builtin_prefetch(string_at(s, pending.name));
+	struct af_pending *slot = &s->pending[s->n_pending++ % AF_SCAN_PENDING];
+	bool ok = s->n_pending <= AF_SCAN_PENDING || settle(s, slot);
+	*slot = pending;
 	return ok;
 }
 
@@ -197,30 +232,39 @@ static bool settle_all(struct af_scanner *s)
 }
 
 /* A closure's namespace is the function that it is in. */
-static bool in_block_on(const struct af_scanner *s, const char *name)
+static bool in_block_on(const struct af_scanner *s, const struct af_abbrev *abbrev,
+			const uint8_t *attributes)
 {
-	size_t n = s->open.count;
-
-	if (!n || !name || strncmp(name, "{closure", 8))
+	if (!s->open.count || !s->open.items[s->open.count - 1].of_block_on)
 		return false;
-	const char *space = s->part->namespaces.items[s->open.items[n - 1].index].name;
-	return !strncmp(space, "block_on", 8);
+	const char *name = name_of(s, abbrev, attributes);
+	return name && !strncmp(name, "{closure", 8);
+}
+
+static bool has_code(const struct af_scanner *s, const struct af_abbrev *abbrev,
+		     const uint8_t *attributes)
+{
+	struct af_value value;
+
+	if (abbrev->has_ranges || abbrev->low_pc.attribute == UINT32_MAX)
+		return abbrev->has_ranges;
+	/* 0 and 1 are what linkers leave of dropped code. */
+	if (abbrev->plain_low_pc) {
+		uint64_t address;
+		memcpy(&address, at_place(s, abbrev, &abbrev->low_pc, attributes), 8);
+		return address > 1;
+	}
+	value_at(s, abbrev, &abbrev->low_pc, attributes, &value);
+	return value.form != DW_FORM_addr || value.number > 1;
 }
 
 static bool at_subprogram(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
 			  uint32_t depth, const uint8_t *attributes)
 {
-	struct af_value value;
 	uint32_t what = abbrev->has_inline ? AF_FOUND_INLINE : 0;
 
-	if (abbrev->has_ranges) {
+	if (has_code(s, abbrev, attributes))
 		what |= AF_FOUND_CONCRETE;
-	} else if (abbrev->low_pc.attribute != UINT32_MAX) {
-		value_at(s, abbrev, &abbrev->low_pc, attributes, &value);
-		/* 0 and 1 are what linkers leave of dropped code. */
-		if (value.form != DW_FORM_addr || value.number > 1)
-			what |= AF_FOUND_CONCRETE;
-	}
 	bool named = abbrev->name.attribute != UINT32_MAX;
 	if (!what)
 		return !named || look_later(s, abbrev, offset, attributes, false);
@@ -235,7 +279,7 @@ static bool at_subprogram(struct af_scanner *s, const struct af_abbrev *abbrev, 
 	uint32_t class = class_of(s, abbrev, attributes) & AF_NAME_FUNCTION;
 	if (walked && (class & AF_FOUND_ASYNC))
 		s->function = 0;
-	if (!class && walked && in_block_on(s, name_of(s, abbrev, attributes)))
+	if (!class && walked && in_block_on(s, abbrev, attributes))
 		class = AF_FOUND_BLOCK_ON;
 	if (!class)
 		return true;
@@ -278,7 +322,7 @@ static bool is_poll_like_elsewhere(const struct af_scanner *s, af_die_id id)
 	const struct af_debuginfo *info = s->unit->file->info;
 
 	for (int i = 0; i < 3 && id != AF_DIE_NONE; i++) {
-		struct af_unit *unit = af_file_unit_find(info->files.items[id >> 32], (uint32_t)id);
+		struct af_unit *unit = af_file_unit(info->files.items[id >> 32], (uint32_t)id);
 		struct af_die die;
 		if (!unit || !af_die_in(unit, (uint32_t)id, &die))
 			return false;
@@ -362,6 +406,7 @@ static bool open_namespace(struct af_scanner *s, const struct af_abbrev *abbrev,
 {
 	const char *name = name_of(s, abbrev, attributes);
 	size_t n = s->open.count;
+	uint64_t outer = n ? path_of(s) : 0;
 
 	if (!abbrev->children)
 		return true;
@@ -372,10 +417,12 @@ static bool open_namespace(struct af_scanner *s, const struct af_abbrev *abbrev,
 	space->name = name ? name : "";
 	space->start = (uint32_t)(end - s->data);
 	space->parent = n ? s->open.items[n - 1].index : UINT32_MAX;
+	space->path = af_mix(outer, (uintptr_t)space->name);
 	open->index = (uint32_t)s->part->namespaces.count - 1;
 	open->depth = depth + 1;
 	open->of_tasks = (n && s->open.items[n - 1].of_tasks) || !strcmp(space->name, "task") ||
 			 !strcmp(space->name, "async_task");
+	open->of_block_on = !strncmp(space->name, "block_on", 8);
 	return true;
 }
 
@@ -385,6 +432,18 @@ static void close_namespaces(struct af_scanner *s, uint32_t depth, uint32_t offs
 		uint32_t index = s->open.items[--s->open.count].index;
 		s->part->namespaces.items[index].end = offset;
 	}
+}
+
+/* Whether a structure can be a coroutine's state, whose first child is the part with its variants:
+   so that most names need not be looked at. `end` is that of its attributes. */
+static inline bool may_be_coroutine(const struct af_scanner *s, const struct af_abbrev *abbrev,
+				    const uint8_t *end)
+{
+	if (!abbrev->children)
+		return true; /* it may be described elsewhere */
+	struct af_bytes b = {end, s->end, false};
+	const struct af_abbrev *child = af_abbrevs_find(s->unit->abbrevs, af_bytes_uleb(&b));
+	return child && child->tag == DW_TAG_variant_part;
 }
 
 /* What the pass does at a DIE that is not simply passed over. False when memory is short. */
@@ -397,7 +456,8 @@ static bool at_die(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_
 			s->inner = depth + 1;
 		return open_namespace(s, abbrev, depth, attributes, end);
 	case AF_ROLE_TYPE:
-		return look_later(s, abbrev, offset, attributes, true);
+		return (!in_tasks(s) && !may_be_coroutine(s, abbrev, end)) ||
+		       look_later(s, abbrev, offset, attributes, true);
 	case AF_ROLE_SUBPROGRAM:
 		return at_subprogram(s, abbrev, offset, depth, attributes);
 	case AF_ROLE_VARIABLE:

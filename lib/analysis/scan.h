@@ -28,14 +28,21 @@ enum af_found_flags {
 	AF_FOUND_WAKE = 256,	/* wake<...>, wake_by_ref<...> and futures' like: wakers.c */
 };
 
-enum af_found_type {
+enum af_found_type_kind {
 	AF_FOUND_COROUTINE, /* {async_fn_env#0} and the like */
 	AF_FOUND_LAYOUT,    /* a type whose layout executors.c wants */
 };
 
 struct af_found {
 	uint32_t offset;
-	uint32_t what; /* enum af_found_flags, or enum af_found_type */
+	uint32_t what; /* enum af_found_flags */
+};
+
+/* Copies of a type have one key: fingerprint.h. */
+struct af_found_type {
+	uint32_t offset;
+	uint32_t what; /* enum af_found_type_kind */
+	uint64_t key;  /* af_copy_key; of a layout af_copy_head */
 };
 
 /* A variable `__awaitee` in the body of a coroutine. */
@@ -50,12 +57,15 @@ struct af_inlined {
 	uint32_t function; /* offset of the concrete subprogram */
 };
 
+#define AF_SPACE_BLOCK 4096
+
 /* What one file's .debug_info holds. */
 struct af_index {
 	struct af_file *file;
 	VECTOR(struct af_namespace) namespaces;
+	VECTOR(uint32_t) namespace_starts; /* of each AF_SPACE_BLOCK bytes: how many begin before */
 	VECTOR(struct af_found) functions;
-	VECTOR(struct af_found) types;
+	VECTOR(struct af_found_type) types;
 	VECTOR(uint32_t) vtables; /* offsets of `<X as Trait>::{vtable}` variables */
 	VECTOR(struct af_awaitee) awaitees;
 	VECTOR(struct af_inlined) polls_inlined;
@@ -81,7 +91,7 @@ struct af_index_part {
 	VECTOR(struct af_namespace) namespaces;
 	VECTOR(struct af_found) functions;
 	VECTOR(struct af_unnamed) unnamed;
-	VECTOR(struct af_found) types;
+	VECTOR(struct af_found_type) types;
 	VECTOR(uint32_t) vtables;
 	VECTOR(struct af_awaitee) awaitees;
 	VECTOR(struct af_inlined) polls_inlined;
@@ -91,8 +101,9 @@ struct af_index_part {
 
 struct af_open_namespace {
 	uint32_t index;
-	uint32_t depth; /* of its children */
-	bool of_tasks;	/* it or one around it is called `task` or `async_task` */
+	uint32_t depth;	  /* of its children */
+	bool of_tasks;	  /* it or one around it is called `task` or `async_task` */
+	bool of_block_on; /* it is called `block_on...` */
 };
 
 #define AF_SCAN_DULL_BITS 15
@@ -102,6 +113,7 @@ struct af_pending {
 	uint32_t name, offset; /* in .debug_str; of the DIE */
 	bool type;	       /* or a declared function */
 	bool of_tasks;	       /* in such a namespace */
+	uint64_t path;	       /* of that namespace */
 };
 #define AF_SCAN_PENDING 16
 

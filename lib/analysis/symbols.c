@@ -125,23 +125,27 @@ static void see_unwind_table(const struct af_object *object, struct next_search 
 	}
 }
 
+/* No function reaches beyond the section that it begins in. */
+static void end_with_section(struct next_search *search, const GElf_Shdr *header)
+{
+	for (size_t i = 0; i < search->n; i++)
+		if (search->addresses[i] >= header->sh_addr &&
+		    search->addresses[i] - header->sh_addr < header->sh_size)
+			search->next[i] = header->sh_addr + header->sh_size;
+}
+
 void af_object_next_functions(const struct af_object *object, const uint64_t *addresses, size_t n,
 			      uint64_t *next)
 {
 	struct next_search search = {.addresses = addresses, .n = n, .next = next};
+	Elf_Scn *scn = NULL;
+	GElf_Shdr header;
 
 	fill_buckets(&search);
-
-	for (size_t i = 0; i < n; i++) {
-		Elf_Scn *scn = NULL;
-		GElf_Shdr header;
-		next[i] = addresses[i];
-		while ((scn = elf_nextscn(object->main.elf, scn)))
-			if (gelf_getshdr(scn, &header) && (header.sh_flags & SHF_EXECINSTR) &&
-			    addresses[i] >= header.sh_addr &&
-			    addresses[i] - header.sh_addr < header.sh_size)
-				next[i] = header.sh_addr + header.sh_size;
-	}
+	memcpy(next, addresses, n * sizeof(*next));
+	while ((scn = elf_nextscn(object->main.elf, scn)))
+		if (gelf_getshdr(scn, &header) && (header.sh_flags & SHF_EXECINSTR))
+			end_with_section(&search, &header);
 	for (size_t i = 0; i < n; i++)
 		see_function(&search, addresses[i]);
 	af_object_symbols(object, see_symbol, &search);

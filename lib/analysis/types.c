@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "analysis/build.h"
+#include "analysis/fingerprint.h"
 
 #define CHAIN_MAX 64 /* pointers to pointers, typedefs of typedefs: beyond this, broken */
 
@@ -58,89 +59,12 @@ af_die_id af_types_target(struct af_builder *b, const struct af_die *die)
 	return resolve(b, af_die_reference(die, DW_AT_type));
 }
 
-static uint64_t mix(uint64_t hash, uint64_t value)
-{
-	hash = (hash ^ value) * 0x9e3779b97f4a7c15;
-	return hash ^ hash >> 32;
-}
-
-static uint64_t mix_string(uint64_t hash, const char *string)
-{
-	for (; string && *string; string++)
-		hash = (hash ^ (uint8_t)*string) * 0x100000001b3;
-	return mix(hash, 0xff);
-}
-
-/* A string by its bytes, or by its place alone: linkers merge equal strings, so that mostly
-   equal ones are at one place. */
-static uint64_t mix_name(uint64_t hash, const char *string, bool by_place)
-{
-	return by_place ? mix(hash, (uintptr_t)string) : mix_string(hash, string);
-}
-
-/* What the attributes of one DIE say of its place, in one go over them. */
-static uint64_t mix_attributes(uint64_t hash, const struct af_die *die, bool by_place)
-{
-	const struct af_abbrevs *table = die->unit->abbrevs;
-	const struct af_attribute *a = &table->attributes.items[die->abbrev->first_attribute];
-	struct af_bytes b = af_die_bytes(die);
-
-	for (uint32_t i = 0; i < die->abbrev->n_attributes; i++, a++) {
-		struct af_value value;
-		uint64_t number;
-		switch (a->name) {
-		case DW_AT_name:
-			af_form_read(die->unit, &b, a, &value);
-			hash = mix_name(hash, af_value_string(die->unit, &value), by_place);
-			break;
-		case DW_AT_data_member_location:
-		case DW_AT_decl_line:
-		case DW_AT_discr_value:
-		case DW_AT_byte_size:
-		case DW_AT_declaration:
-			af_form_read(die->unit, &b, a, &value);
-			if (af_value_constant(&value, &number))
-				hash = mix(hash, number + a->name);
-			break;
-		default:
-			if (a->size >= 0)
-				af_bytes_skip(&b, (uint64_t)a->size);
-			else
-				af_form_skip(die->unit, &b, a->form);
-		}
-	}
-	return hash;
-}
-
-/* What a structure's own DIEs say, without what differs between units that agree: methods
-   and the numbers of files and types. */
-static uint64_t fingerprint(const struct af_die *type, bool by_place)
-{
-	struct af_walk walk;
-	struct af_die die;
-	unsigned int depth;
-	uint64_t hash = type->abbrev->tag;
-
-	af_walk_start(&walk, type);
-	while (af_walk_next(&walk, &die, &depth)) {
-		if (die.abbrev->tag == DW_TAG_variant || die.abbrev->tag == DW_TAG_member)
-			hash = mix_attributes(hash, &die, by_place);
-		else if (die.abbrev->tag == DW_TAG_subprogram)
-			af_walk_skip_children(&walk);
-	}
-	return hash;
-}
-
-/* The same for every unit's copy of a type, if the strings were merged; never the same for
-   two types. */
-static uint64_t copy_key(struct af_builder *b, const struct af_die *die)
+static uint64_t space_path(const struct af_builder *b, const struct af_die *die)
 {
 	const struct af_index *index = &b->indexes[die->unit->file->number];
 	uint32_t space = af_index_namespace(index, die->offset);
-	uint64_t hash = space == UINT32_MAX ? 0 : index->namespaces.items[space].path;
 
-	hash = mix_attributes(mix(hash, die->abbrev->tag), die, true);
-	return mix(hash, fingerprint(die, true)) & ~UINT64_C(0) >> 1;
+	return space == UINT32_MAX ? 0 : index->namespaces.items[space].path;
 }
 
 static unsigned int kind_of_base(const struct af_die *die)
@@ -302,7 +226,9 @@ static uint32_t add_type(struct af_builder *b, const struct afm_type *type, af_d
 
 static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 {
+	static const uint16_t sizes[] = {DW_AT_byte_size, DW_AT_alignment, DW_AT_declaration};
 	uint32_t known = af_map_get(&b->die_types, id);
+	struct af_value values[3];
 	struct af_die die;
 	uint64_t number;
 
@@ -314,7 +240,7 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 	if (kind < 0)
 		return AFM_NONE;
 	bool composed = kind == AFM_T_STRUCT || kind == AFM_T_UNION || kind == AFM_T_CENUM;
-	uint64_t copy = composed ? copy_key(b, &die) : 0;
+	uint64_t copy = composed ? af_copy_key(space_path(b, &die), &die) : 0;
 	if (composed && (known = af_map_get(&b->copies, copy)) != UINT32_MAX) {
 		af_map_set(&b->die_types, id, known);
 		return known;
@@ -325,19 +251,20 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 				.discr_offset = AFM_NONE,
 				.future = AFM_NONE,
 				.template_arg = AFM_NONE};
-	if (af_die_number(&die, DW_AT_byte_size, &number))
+	af_die_attributes(&die, sizes, values, 3);
+	if (af_value_constant(&values[0], &number))
 		type.size = number;
 	else if (kind == AFM_T_POINTER)
 		type.size = die.unit->address_size;
-	if (af_die_number(&die, DW_AT_alignment, &number))
+	if (af_value_constant(&values[1], &number))
 		type.align = (uint32_t)number;
-	if (af_die_flag(&die, DW_AT_declaration))
+	if (af_value_constant(&values[2], &number) && number)
 		type.flags |= AFM_TF_DECLARATION;
 	name_type(b, &type, &die, chain);
 
-	uint64_t key = mix(mix(mix(type.name, type.kind), type.size), type.target);
+	uint64_t key = af_mix(af_mix(af_mix(type.name, type.kind), type.size), type.target);
 	if (composed)
-		key = mix(key, fingerprint(&die, false));
+		key = af_mix(key, af_fingerprint(&die));
 	key &= ~UINT64_C(0) >> 1; /* the map's free key has the top bit */
 	bool declaration = type.flags & AFM_TF_DECLARATION;
 	uint32_t index = declaration ? UINT32_MAX : af_map_get(&b->key_types, key);
@@ -364,8 +291,20 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 
 uint32_t af_types_intern(struct af_builder *b, af_die_id id)
 {
+	uint32_t known = id == AF_DIE_NONE ? UINT32_MAX : af_map_get(&b->die_types, id);
+
+	if (known != UINT32_MAX)
+		return known;
 	id = resolve(b, id);
 	return id == AF_DIE_NONE ? AFM_NONE : intern(b, id, 0);
+}
+
+uint32_t af_types_copy(struct af_builder *b, af_die_id id, uint64_t key)
+{
+	/* A stub is not the type that it stands for. */
+	uint32_t known = b->info->signatures.count ? UINT32_MAX : af_map_get(&b->copies, key);
+
+	return known != UINT32_MAX ? known : af_types_intern(b, id);
 }
 
 static void detail(struct af_builder *b, uint32_t index)
