@@ -15,11 +15,14 @@
  *	completion	states, await points, places; polls by address
  *	steps		the ways down to what is awaited
  *	sites		how each poll is patched
+ *
+ * What is asked of the code goes on beside that (beside.c).
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "analysis/analysis.h"
+#include "analysis/beside.h"
 #include "analysis/build.h"
 #include "analysis/facts.h"
 
@@ -83,6 +86,7 @@ static void second_pass(struct af_builder *b)
 	af_polls_collect(b);
 	if (!b->polls.count)
 		return;
+	af_beside_start(b);
 	af_futures_collect(b);
 	af_awaits_collect(b);
 	af_vtables_collect(b);
@@ -100,7 +104,7 @@ static void second_pass(struct af_builder *b)
 	af_wakers_complete(b);
 	af_executors_complete(b);
 	af_steps_make(b);
-	af_sites_plan(b);
+	af_beside_sites(b);
 }
 
 struct af_error *af_analysis_build(const char *path, const struct af_analysis_options *options,
@@ -126,6 +130,7 @@ struct af_error *af_analysis_build(const char *path, const struct af_analysis_op
 		error = scan(&b, options);
 	if (!error) {
 		second_pass(&b);
+		af_beside_stop(&b);
 		judge(&b);
 		error = af_builder_write(&b, path, data, size);
 		if (options && options->progress)

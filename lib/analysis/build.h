@@ -84,6 +84,7 @@ struct af_builder {
 	struct af_map name_types;	/* name -> type: a definition where there is one */
 	struct af_map twice_named;	/* name -> 1: of two types that differ */
 	struct af_map file_names;	/* unit and file number -> string */
+	struct af_beside *beside;	/* beside.c */
 	uint32_t verdict;
 };
 
@@ -190,9 +191,6 @@ void af_reach_mark(struct af_builder *b);
 /* steps.c */
 /* Last: the ways from task roots and vtables down to what is awaited. */
 void af_steps_make(struct af_builder *b);
-
-/* sites.c */
-void af_sites_plan(struct af_builder *b);
 
 /* write.c */
 struct af_error *af_builder_write(struct af_builder *b, const char *path, void **data,

@@ -25,11 +25,12 @@ struct call {
 };
 
 struct finder {
-	struct af_builder *b;
+	const struct af_builder *b;
 	struct af_callers *callers;
 	VECTOR(struct entry) entries; /* by start */
 	VECTOR(struct call) calls;    /* by address */
 	VECTOR(uint64_t) tasks;	      /* entries of executors' own functions, ascending */
+	bool failed;		      /* memory was short */
 };
 
 static int compare_entries(const void *a, const void *b)
@@ -79,7 +80,7 @@ static void scan_code(struct finder *f, const uint8_t *data, uint64_t size, uint
 			continue;
 		struct call *call = vector_push(&f->calls);
 		if (!call) {
-			f->b->failed = true;
+			f->failed = true;
 			return;
 		}
 		*call = (struct call){at, to->future, to->self_register, false};
@@ -129,6 +130,8 @@ static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t s
 	uint64_t *task = vector_push(&f->tasks);
 	if (task)
 		*task = address;
+	else
+		f->failed = true;
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -146,7 +149,7 @@ static void drop_tasks(struct finder *f)
 	n = f->tasks.count;
 	uint64_t *next = reallocarray(NULL, n + 1, sizeof(*next));
 	if (!next) {
-		f->b->failed = true;
+		f->failed = true;
 		return;
 	}
 	af_object_next_functions(f->b->object, f->tasks.items, n, next);
@@ -188,8 +191,10 @@ static bool holds_calls(struct finder *f, const struct af_die *die, bool functio
 			if (!function)
 				return true;
 			struct af_caller *caller = vector_push(f->callers);
-			if (!caller)
+			if (!caller) {
+				f->failed = true;
 				return false;
+			}
 			*caller = (struct af_caller){af_die_id_of(die), call->future, call->address,
 						     call->self_register};
 			call->found = true;
@@ -220,18 +225,18 @@ static void search_unit(struct finder *f, struct af_unit *unit)
 	}
 }
 
-void af_callers_find(struct af_builder *b, struct af_callers *callers)
+bool af_callers_find(const struct af_builder *b, struct af_callers *callers)
 {
 	struct finder f = {.b = b, .callers = callers};
 
 	if (b->object->machine != EM_X86_64)
-		return;
+		return true;
 	for (size_t i = 0; i < b->polls.count; i++) {
 		const struct afm_poll *poll = &b->polls.items[i];
 		struct entry *entry = vector_push(&f.entries);
 		bool root = poll->kind == AFM_P_TASK_ROOT;
 		if (!entry)
-			b->failed = true;
+			f.failed = true;
 		else
 			*entry = (struct entry){poll->address, poll->address + poll->size,
 						root ? AFM_NONE : poll->first_future,
@@ -244,11 +249,12 @@ void af_callers_find(struct af_builder *b, struct af_callers *callers)
 		drop_tasks(&f);
 	for (size_t i = 0; f.calls.count && i < b->info->files.count; i++) {
 		struct af_file *file = b->info->files.items[i];
-		for (size_t k = 0; k < file->units.count && !b->failed; k++)
+		for (size_t k = 0; k < file->units.count && !f.failed; k++)
 			if (file->units.items[k].rust && !file->units.items[k].dwo_name)
 				search_unit(&f, &file->units.items[k]);
 	}
 	vector_deinit(&f.entries);
 	vector_deinit(&f.calls);
 	vector_deinit(&f.tasks);
+	return !f.failed;
 }

@@ -19,6 +19,7 @@
  */
 #include <stdlib.h>
 
+#include "analysis/beside.h"
 #include "analysis/drivers.h"
 #include "analysis/polls.h"
 
@@ -259,7 +260,7 @@ void af_drivers_collect(struct af_builder *b)
 {
 	struct collector c = {.b = b, .search = {.b = b}};
 
-	af_callers_find(b, &c.callers);
+	af_beside_callers(b, &c.callers);
 	for (size_t f = 0; f < b->info->files.count; f++)
 		search_file(&c, &b->indexes[f]);
 	vector_sort(&b->drivers, compare_drivers);

@@ -26,8 +26,9 @@ struct af_callers {
 	size_t count, capacity;
 };
 
-/* Calls of out-of-line polls by what is no poll itself, by function. */
-void af_callers_find(struct af_builder *b, struct af_callers *callers);
+/* Calls of out-of-line polls by what is no poll itself, by function. Before af_polls_complete; in
+   any thread: reads what the builder has of polls, no more. False when memory is short. */
+bool af_callers_find(const struct af_builder *b, struct af_callers *callers);
 
 enum af_source {
 	AF_SOURCE_SELF,	     /* `self` of an inlined poll */

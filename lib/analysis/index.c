@@ -63,11 +63,17 @@ static void *run_thread(void *work)
 	return work_on(work, false);
 }
 
-static size_t threads_wanted(const struct af_file *file)
+size_t af_cores(void)
 {
 	cpu_set_t cores;
+
+	return sched_getaffinity(0, sizeof(cores), &cores) ? 1 : (size_t)CPU_COUNT(&cores);
+}
+
+static size_t threads_wanted(const struct af_file *file)
+{
 	size_t wanted = file->sections[AF_SEC_INFO].size / PART_MIN;
-	size_t n = sched_getaffinity(0, sizeof(cores), &cores) ? 1 : (size_t)CPU_COUNT(&cores);
+	size_t n = af_cores();
 
 	n = n < wanted ? n : wanted;
 	return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : n;

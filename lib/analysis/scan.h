@@ -150,6 +150,8 @@ struct af_scan_progress {
 struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *progress,
 			 struct af_index *index) af_must_check;
 void af_index_deinit(struct af_index *index);
+/* How many cores this process may use. */
+size_t af_cores(void);
 
 /* A bit for every 4 bytes of .debug_info: DIEs of interest are longer than that. */
 static inline bool af_bits_get(const uint8_t *bits, uint32_t offset)

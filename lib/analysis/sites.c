@@ -1,21 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A patch site for every poll, or the reason why there is none.
+ * A patch site for every poll, or the reason why there is none. Planned beside the rest
+ * (beside.c), from a copy of the polls, since these are still being completed.
  */
+#include "analysis/sites.h"
+
 #include <stdlib.h>
 
-#include "analysis/build.h"
 #include "analysis/holes.h"
 #include "patch/plan/site.h"
 
 #define PARTS_MAX 32
 
-struct site_planner {
-	struct af_builder *b;
+/* One per distinct address, in the order that polls will have. */
+struct planned {
+	uint64_t address;
+	uint32_t size;
+	uint32_t root, future; /* which of several at one address is kept */
+	uint32_t site, refusal;
+};
+
+struct af_sites {
+	const struct af_builder *b;
 	struct af_planner *planner;
 	struct af_plan_text text;
 	struct af_holes holes; /* found when the first short function asks */
-	bool searched;
+	bool searched, failed;
+	VECTOR(struct planned) polls;
+	VECTOR(struct afm_site) sites; /* these three as in the map */
+	VECTOR(struct afm_fixup) fixups;
+	VECTOR(uint8_t) code;
 };
 
 static const uint8_t *object_bytes(const void *arg, uint64_t address, uint64_t *available)
@@ -23,40 +37,39 @@ static const uint8_t *object_bytes(const void *arg, uint64_t address, uint64_t *
 	return af_object_bytes(arg, address, available);
 }
 
-static void add_site(struct af_builder *b, uint32_t poll, const struct af_site_plan *plan,
+static void add_site(struct af_sites *s, uint32_t poll, const struct af_site_plan *plan,
 		     int8_t hole)
 {
-	if (!vector_reserve(&b->code, plan->code_length) ||
-	    !vector_reserve(&b->fixups, plan->n_fixups)) {
-		b->failed = true;
+	struct afm_site *site = vector_push(&s->sites);
+
+	if (!site || !vector_reserve(&s->code, plan->code_length) ||
+	    !vector_reserve(&s->fixups, plan->n_fixups)) {
+		s->failed = true;
 		return;
 	}
-	struct afm_site *site = builder_push(b, sites);
-	if (!site)
-		return;
 	*site = (struct afm_site){
 		.address = plan->address,
 		.poll = poll,
-		.code = (uint32_t)b->code.count,
+		.code = (uint32_t)s->code.count,
 		.code_length = plan->code_length,
 		.displaced = plan->displaced,
 		.n_fixups = plan->n_fixups,
-		.first_fixup = (uint32_t)b->fixups.count,
+		.first_fixup = (uint32_t)s->fixups.count,
 		.patch = plan->patch,
 		.hole = hole,
 	};
 	memcpy(site->original, plan->original, sizeof(site->original));
-	memcpy(b->code.items + b->code.count, plan->code, plan->code_length);
-	b->code.count += plan->code_length;
+	memcpy(s->code.items + s->code.count, plan->code, plan->code_length);
+	s->code.count += plan->code_length;
 	if (plan->n_fixups)
-		memcpy(b->fixups.items + b->fixups.count, plan->fixups,
+		memcpy(s->fixups.items + s->fixups.count, plan->fixups,
 		       plan->n_fixups * sizeof(*plan->fixups));
-	b->fixups.count += plan->n_fixups;
-	b->polls.items[poll].site = (uint32_t)b->sites.count - 1;
+	s->fixups.count += plan->n_fixups;
+	s->polls.items[poll].site = (uint32_t)s->sites.count - 1;
 }
 
 /* Where a near jump has no room: a short one, to a hole that holds the near one. */
-static bool plan_short(struct site_planner *s, const struct af_plan_function *function,
+static bool plan_short(struct af_sites *s, const struct af_plan_function *function,
 		       struct af_site_plan *plan, int8_t *hole)
 {
 	uint64_t available;
@@ -66,7 +79,7 @@ static bool plan_short(struct site_planner *s, const struct af_plan_function *fu
 		return false;
 	if (!s->searched) {
 		s->searched = true;
-		s->b->failed |= !af_holes_collect(&s->holes, s->b->object);
+		s->failed |= !af_holes_collect(&s->holes, s->b->object);
 	}
 	uint64_t from = plan->address + AFM_PATCH_SHORT, at = af_holes_take(&s->holes, from);
 	const uint8_t *bytes = at ? af_object_bytes(s->b->object, at, &available) : NULL;
@@ -93,9 +106,9 @@ static bool find_parts(const struct af_builder *b, struct af_plan_function *func
 	return true;
 }
 
-static void plan_one(struct site_planner *s, uint32_t poll, uint64_t next)
+static void plan_one(struct af_sites *s, uint32_t poll, uint64_t next)
 {
-	struct afm_poll *p = &s->b->polls.items[poll];
+	struct planned *p = &s->polls.items[poll];
 	struct af_code_range parts[PARTS_MAX];
 	struct af_plan_function function = {.address = p->address, .size = p->size, .next = next};
 	struct af_site_plan plan;
@@ -113,30 +126,107 @@ static void plan_one(struct site_planner *s, uint32_t poll, uint64_t next)
 	if (af_refusal_of_length(p->refusal) && plan_short(s, &function, &plan, &hole))
 		p->refusal = AF_REFUSAL_NONE;
 	if (!p->refusal)
-		add_site(s->b, poll, &plan, hole);
+		add_site(s, poll, &plan, hole);
 }
 
-void af_sites_plan(struct af_builder *b)
+/* As polls.c orders and joins them. */
+static int compare_planned(const void *a, const void *b)
 {
-	size_t n = b->polls.count;
-	struct site_planner s = {
-		.b = b,
-		.planner = af_planner_create(b->object->machine),
-		.text = {object_bytes, b->object},
-	};
+	const struct planned *x = a, *y = b;
+	if (x->address != y->address)
+		return x->address < y->address ? -1 : 1;
+	if (x->root != y->root)
+		return x->root < y->root ? -1 : 1;
+	return x->future < y->future ? -1 : x->future > y->future;
+}
+
+static void join_planned(struct af_sites *s)
+{
+	struct planned *all = s->polls.items;
+	size_t kept = 0;
+
+	vector_sort(&s->polls, compare_planned);
+	for (size_t i = 0; i < s->polls.count; i++)
+		if (!kept || all[i].address != all[kept - 1].address)
+			all[kept++] = all[i];
+	s->polls.count = kept;
+}
+
+struct af_sites *af_sites_create(const struct af_builder *b)
+{
+	struct af_sites *s = calloc(1, sizeof(*s));
+
+	if (!s || !vector_reserve(&s->polls, b->polls.count)) {
+		free(s);
+		return NULL;
+	}
+	s->b = b;
+	s->planner = af_planner_create(b->object->machine);
+	s->text = (struct af_plan_text){object_bytes, b->object};
+	for (size_t i = 0; i < b->polls.count; i++) {
+		const struct afm_poll *poll = &b->polls.items[i];
+		*vector_push(&s->polls) = (struct planned){.address = poll->address,
+							   .size = poll->size,
+							   .root = poll->root,
+							   .future = poll->first_future,
+							   .site = AFM_NONE};
+	}
+	return s;
+}
+
+void af_sites_destroy(struct af_sites *s)
+{
+	if (!s)
+		return;
+	af_holes_deinit(&s->holes);
+	af_planner_destroy(s->planner);
+	vector_deinit(&s->polls);
+	vector_deinit(&s->sites);
+	vector_deinit(&s->fixups);
+	vector_deinit(&s->code);
+	free(s);
+}
+
+void af_sites_plan(struct af_sites *s)
+{
+	join_planned(s);
+	size_t n = s->polls.count;
 	uint64_t *addresses = reallocarray(NULL, n + 1, 2 * sizeof(*addresses));
 
 	if (!addresses) {
-		b->failed = true;
-	} else {
-		uint64_t *next = addresses + n;
-		for (size_t i = 0; i < n; i++)
-			addresses[i] = b->polls.items[i].address;
-		af_object_next_functions(b->object, addresses, n, next);
-		for (uint32_t i = 0; i < n && !b->failed; i++)
-			plan_one(&s, i, next[i]);
+		s->failed = true;
+		return;
 	}
+	uint64_t *next = addresses + n;
+	for (size_t i = 0; i < n; i++)
+		addresses[i] = s->polls.items[i].address;
+	af_object_next_functions(s->b->object, addresses, n, next);
+	for (uint32_t i = 0; i < n && !s->failed; i++)
+		plan_one(s, i, next[i]);
 	free(addresses);
-	af_holes_deinit(&s.holes);
-	af_planner_destroy(s.planner);
+}
+
+/* Takes over a table that was made beside. */
+#define take(to, from)                              \
+	do {                                        \
+		vector_deinit(to);                  \
+		(to)->items = (from)->items;        \
+		(to)->count = (from)->count;        \
+		(to)->capacity = (from)->capacity;  \
+		memset((from), 0, sizeof(*(from))); \
+	} while (0)
+
+void af_sites_complete(struct af_builder *b, struct af_sites *s)
+{
+	if (s->failed || s->polls.count != b->polls.count) {
+		b->failed = true;
+		return;
+	}
+	for (size_t i = 0; i < b->polls.count; i++) {
+		b->polls.items[i].site = s->polls.items[i].site;
+		b->polls.items[i].refusal = s->polls.items[i].refusal;
+	}
+	take(&b->sites, &s->sites);
+	take(&b->fixups, &s->fixups);
+	take(&b->code, &s->code);
 }
