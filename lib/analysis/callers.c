@@ -24,6 +24,8 @@ struct call {
 	bool found; /* the function that holds it */
 };
 
+#define STARTS 16384
+
 struct finder {
 	const struct af_builder *b;
 	struct af_callers *callers;
@@ -31,6 +33,7 @@ struct finder {
 	VECTOR(struct call) calls;    /* by address */
 	VECTOR(uint64_t) tasks;	      /* entries of executors' own functions, ascending */
 	bool failed;		      /* memory was short */
+	bool starts[STARTS];	      /* of entries, by some bits of their address: a first sieve */
 };
 
 static int compare_entries(const void *a, const void *b)
@@ -71,8 +74,10 @@ static void scan_code(struct finder *f, const uint8_t *data, uint64_t size, uint
 		memcpy(&distance, p + 1, sizeof(distance));
 		uint64_t at = address + (uint64_t)(p - data);
 		uint64_t target = at + 5 + (uint64_t)(int64_t)distance;
-		const struct entry *to = entry_before(f, target), *in = NULL;
 		p++;
+		if (!f->starts[target / 16 % STARTS])
+			continue;
+		const struct entry *to = entry_before(f, target), *in = NULL;
 		if (!to || to->start != target || to->future == AFM_NONE)
 			continue;
 		in = entry_before(f, at);
@@ -242,6 +247,8 @@ bool af_callers_find(const struct af_builder *b, struct af_callers *callers)
 						root ? AFM_NONE : poll->first_future,
 						poll->self_register};
 	}
+	for (size_t i = 0; i < f.entries.count; i++)
+		f.starts[f.entries.items[i].start / 16 % STARTS] = true;
 	vector_sort(&f.entries, compare_entries);
 	if (f.entries.count)
 		scan_sections(&f);

@@ -7,7 +7,7 @@
 void af_text_append(struct af_text *text, const char *more, size_t length)
 {
 	if (text->length + length + 1 > text->capacity) {
-		size_t capacity = (text->length + length + 1) * 2;
+		size_t capacity = (text->length + length + 128) * 2;
 		char *data = realloc(text->data, capacity);
 		if (!data) {
 			text->failed = true;

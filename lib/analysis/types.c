@@ -15,6 +15,8 @@
 #include "analysis/build.h"
 #include "analysis/fingerprint.h"
 
+#define SEVERAL (UINT32_C(1) << 31) /* in key_types, beside an index: see identity() */
+
 #define CHAIN_MAX 64 /* pointers to pointers, typedefs of typedefs: beyond this, broken */
 
 /* One step from what only stands for another type: a typedef, `const T`, or the stub of a type
@@ -224,6 +226,28 @@ static uint32_t add_type(struct af_builder *b, const struct afm_type *type, af_d
 	return (uint32_t)b->types.count - 1;
 }
 
+/* What a type is, as a number. Its fingerprint belongs to that once there are two types that could
+   be the same, which is seldom: until then it need not be taken. */
+static uint64_t identity(struct af_builder *b, const struct afm_type *type,
+			 const struct af_die *composed)
+{
+	const uint64_t free_key = ~UINT64_C(0) >> 1; /* the map's has the top bit */
+	uint64_t key = af_mix(af_mix(af_mix(type->name, type->kind), type->size), type->target);
+	struct af_die first;
+
+	if (!composed)
+		return key & free_key;
+	uint64_t alone = af_mix(key, 1) & free_key;
+	uint32_t known = af_map_get(&b->key_types, alone);
+	if (known == UINT32_MAX)
+		return alone;
+	if (!(known & SEVERAL) && af_die_at(b->info, b->type_dies.items[known], &first)) {
+		af_map_set(&b->key_types, af_mix(key, af_fingerprint(&first)) & free_key, known);
+		af_map_set(&b->key_types, alone, known | SEVERAL);
+	}
+	return af_mix(key, af_fingerprint(composed)) & free_key;
+}
+
 static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 {
 	static const uint16_t sizes[] = {DW_AT_byte_size, DW_AT_alignment, DW_AT_declaration};
@@ -262,11 +286,8 @@ static uint32_t intern(struct af_builder *b, af_die_id id, int chain)
 		type.flags |= AFM_TF_DECLARATION;
 	name_type(b, &type, &die, chain);
 
-	uint64_t key = af_mix(af_mix(af_mix(type.name, type.kind), type.size), type.target);
-	if (composed)
-		key = af_mix(key, af_fingerprint(&die));
-	key &= ~UINT64_C(0) >> 1; /* the map's free key has the top bit */
 	bool declaration = type.flags & AFM_TF_DECLARATION;
+	uint64_t key = identity(b, &type, composed && !declaration ? &die : NULL);
 	uint32_t index = declaration ? UINT32_MAX : af_map_get(&b->key_types, key);
 	if (index == UINT32_MAX && !stands_for(b, &type, id, &index)) {
 		if (composed)
