@@ -10,7 +10,9 @@
  * 10 times as long over the same bytes, since it decodes a subtree once per level.
  *
  * Names are what costs most after that, since they lie all over .debug_str. The linker has
- * merged equal ones, so the places of names that mean nothing here are remembered.
+ * merged equal ones, so the places of names that mean nothing here are remembered. And DIEs are
+ * held for a while before they are looked at, some dozens at a time: what their names wait for memory
+ * goes on meanwhile.
  *
  * Parents are known while walking, so namespaces are kept as extents: the path of any DIE can
  * then be found from its offset (names.c).
@@ -20,65 +22,7 @@
 #include <dwarf.h>
 
 #include "analysis/fingerprint.h"
-#include "analysis/scan.h"
-
-/* Where an attribute of a DIE lies whose attributes were passed already. */
-static inline const uint8_t *at_place(const struct af_scanner *s, const struct af_abbrev *abbrev,
-				      const struct af_place *place, const uint8_t *attributes)
-{
-	if (place->steps)
-		attributes = af_skip_first(s->unit, abbrev, place->steps, attributes, s->end);
-	return attributes + place->fixed;
-}
-
-/* The value of an attribute that the abbreviation has noted, or form 0. */
-static void value_at(const struct af_scanner *s, const struct af_abbrev *abbrev,
-		     const struct af_place *place, const uint8_t *attributes,
-		     struct af_value *value)
-{
-	const struct af_abbrevs *table = s->unit->abbrevs;
-	struct af_bytes b = {attributes, s->end, false};
-
-	*value = (struct af_value){0};
-	if (place->attribute == UINT32_MAX)
-		return;
-	b.pos = at_place(s, abbrev, place, attributes);
-	af_form_read(s->unit, &b, &table->attributes.items[place->attribute], value);
-	if (b.failed)
-		*value = (struct af_value){0};
-}
-
-/* Of a plain name, its offset in .debug_str. */
-static inline uint32_t name_at(const struct af_scanner *s, const struct af_abbrev *abbrev,
-			       const uint8_t *attributes)
-{
-	uint32_t offset;
-
-	memcpy(&offset, at_place(s, abbrev, &abbrev->name, attributes), sizeof(offset));
-	return offset;
-}
-
-/* The name of a DIE whose attributes were passed already, or NULL. */
-static const char *name_of(const struct af_scanner *s, const struct af_abbrev *abbrev,
-			   const uint8_t *attributes)
-{
-	const struct af_section *strings = &s->unit->file->sections[AF_SEC_STR];
-	struct af_value value;
-	uint32_t offset;
-
-	if (abbrev->plain_name) {
-		offset = name_at(s, abbrev, attributes);
-		return offset < strings->terminated ? (const char *)strings->data + offset : NULL;
-	}
-	value_at(s, abbrev, &abbrev->name, attributes, &value);
-	return value.form ? af_value_string(s->unit, &value) : NULL;
-}
-
-static const char *string_at(const struct af_scanner *s, uint32_t offset)
-{
-	const struct af_section *strings = &s->unit->file->sections[AF_SEC_STR];
-	return offset < strings->terminated ? (const char *)strings->data + offset : "";
-}
+#include "analysis/scan_values.h"
 
 static inline uint32_t *dull_slot(struct af_scanner *s, uint32_t offset)
 {
@@ -94,38 +38,23 @@ static uint32_t class_at(struct af_scanner *s, uint32_t offset)
 	return class;
 }
 
-/* What the name of a DIE may be. */
-static inline uint32_t class_of(struct af_scanner *s, const struct af_abbrev *abbrev,
-				const uint8_t *attributes)
+static uint32_t class_of(struct af_scanner *s, const struct af_abbrev *abbrev,
+			 const uint8_t *attributes)
 {
-	uint32_t offset;
-
 	if (abbrev->plain_name) {
-		offset = name_at(s, abbrev, attributes);
+		uint32_t offset = name_at(s, abbrev, attributes);
 		return *dull_slot(s, offset) == offset ? 0 : class_at(s, offset);
 	}
 	const char *name = name_of(s, abbrev, attributes);
 	return name ? af_name_class(name) : 0;
 }
 
-/* Where an origin or specification leads: an offset in this file, AF_ORIGIN_ELSEWHERE, or
-   AF_ORIGIN_NONE. */
-static inline uint32_t origin_of(const struct af_scanner *s, const struct af_abbrev *abbrev,
-				 const uint8_t *attributes)
+/* What the name of a DIE may be. */
+static inline uint32_t class_of_held(struct af_scanner *s, const struct af_held *d)
 {
-	struct af_value value;
-	uint32_t offset;
-
-	if (abbrev->plain_origin) {
-		memcpy(&offset, at_place(s, abbrev, &abbrev->origin, attributes), sizeof(offset));
-		return offset < s->unit->end - s->unit->offset ? s->unit->offset + offset
-							       : AF_ORIGIN_NONE;
-	}
-	value_at(s, abbrev, &abbrev->origin, attributes, &value);
-	af_die_id id = value.form ? af_value_reference(s->unit, &value) : AF_DIE_NONE;
-	if (id == AF_DIE_NONE)
-		return AF_ORIGIN_NONE;
-	return id >> 32 == s->unit->file->number ? (uint32_t)id : AF_ORIGIN_ELSEWHERE;
+	if (d->abbrev->plain_name)
+		return *dull_slot(s, d->name) == d->name ? 0 : class_at(s, d->name);
+	return class_of(s, d->abbrev, d->attributes);
 }
 
 static bool add_found(struct af_scanner *s, uint32_t offset, uint32_t what)
@@ -149,171 +78,85 @@ static bool add_unnamed(struct af_scanner *s, uint32_t offset, uint32_t what, ui
 	return true;
 }
 
-static bool add_type(struct af_scanner *s, const struct af_pending *type, uint32_t class)
+static bool at_type(struct af_scanner *s, const struct af_held *d)
 {
+	uint32_t class = class_of_held(s, d);
 	struct af_die die;
 
 	/* Many types are called Cell or Context; those that are wanted lie where tasks do. */
-	if (!(class & (type->of_tasks ? AF_NAME_COROUTINE | AF_NAME_LAYOUT : AF_NAME_COROUTINE)) ||
-	    !af_die_in(s->unit, type->offset, &die))
+	if (!(class & (d->of_tasks ? AF_NAME_COROUTINE | AF_NAME_LAYOUT : AF_NAME_COROUTINE)))
 		return true;
 	struct af_found_type *found = vector_push(&s->part->types);
 	if (!found)
 		return false;
-	found->offset = type->offset;
+	die = (struct af_die){s->unit, d->abbrev, d->offset, d->attributes};
+	found->offset = d->offset;
 	if (class & AF_NAME_COROUTINE) {
 		found->what = AF_FOUND_COROUTINE;
-		found->key = af_copy_key(type->path, &die);
+		found->key = af_copy_key(d->path, &die);
 	} else {
 		found->what = AF_FOUND_LAYOUT;
-		found->key = af_copy_head(type->path, &die);
+		found->key = af_copy_head(d->path, &die);
 	}
 	return true;
-}
-
-static bool settle(struct af_scanner *s, const struct af_pending *pending)
-{
-	uint32_t class = class_at(s, pending->name);
-	if (pending->type)
-		return add_type(s, pending, class);
-	if (class & AF_NAME_FUNCTION)
-		af_bits_set(s->index->named, pending->offset);
-	return true;
-}
-
-static inline bool in_tasks(const struct af_scanner *s)
-{
-	return s->open.count && s->open.items[s->open.count - 1].of_tasks;
-}
-
-/* The path of the namespace that we are in. */
-static inline uint64_t path_of(const struct af_scanner *s)
-{
-	return s->part->namespaces.items[s->open.items[s->open.count - 1].index].path;
-}
-
-/* The names of types and of declarations are nowhere near, and nobody waits for them: memory is
-   asked for the name now, it is looked at some DIEs later. */
-static bool look_later(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-		       const uint8_t *attributes, bool type)
-{
-	struct af_pending pending = {.offset = offset,
-				     .type = type,
-				     .of_tasks = in_tasks(s),
-				     .path = s->open.count ? path_of(s) : 0};
-
-	if (!abbrev->plain_name) {
-		uint32_t class = class_of(s, abbrev, attributes);
-		if (type)
-			return add_type(s, &pending, class);
-		if (class & AF_NAME_FUNCTION)
-			af_bits_set(s->index->named, offset);
-		return true;
-	}
-	pending.name = name_at(s, abbrev, attributes);
-	if (*dull_slot(s, pending.name) == pending.name)
-		return true;
-	__builtin_prefetch(string_at(s, pending.name));
-	struct af_pending *slot = &s->pending[s->n_pending++ % AF_SCAN_PENDING];
-	bool ok = s->n_pending <= AF_SCAN_PENDING || settle(s, slot);
-	*slot = pending;
-	return ok;
-}
-
-static bool settle_all(struct af_scanner *s)
-{
-	uint32_t n = s->n_pending;
-	bool ok = true;
-
-	for (uint32_t i = n < AF_SCAN_PENDING ? 0 : n - AF_SCAN_PENDING; i < n; i++)
-		ok = settle(s, &s->pending[i % AF_SCAN_PENDING]) && ok;
-	s->n_pending = 0;
-	return ok;
 }
 
 /* A closure's namespace is the function that it is in. */
-static bool in_block_on(const struct af_scanner *s, const struct af_abbrev *abbrev,
-			const uint8_t *attributes)
+static bool in_block_on(const struct af_scanner *s, const struct af_held *d)
 {
-	if (!s->open.count || !s->open.items[s->open.count - 1].of_block_on)
-		return false;
-	const char *name = name_of(s, abbrev, attributes);
+	const char *name = d->of_block_on ? name_of(s, d->abbrev, d->attributes) : NULL;
 	return name && !strncmp(name, "{closure", 8);
 }
 
-static bool has_code(const struct af_scanner *s, const struct af_abbrev *abbrev,
-		     const uint8_t *attributes)
+static bool at_subprogram(struct af_scanner *s, const struct af_held *d)
 {
-	struct af_value value;
-
-	if (abbrev->has_ranges || abbrev->low_pc.attribute == UINT32_MAX)
-		return abbrev->has_ranges;
-	/* 0 and 1 are what linkers leave of dropped code. */
-	if (abbrev->plain_low_pc) {
-		uint64_t address;
-		memcpy(&address, at_place(s, abbrev, &abbrev->low_pc, attributes), 8);
-		return address > 1;
-	}
-	value_at(s, abbrev, &abbrev->low_pc, attributes, &value);
-	return value.form != DW_FORM_addr || value.number > 1;
-}
-
-static bool at_subprogram(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-			  uint32_t depth, const uint8_t *attributes)
-{
+	const struct af_abbrev *abbrev = d->abbrev;
 	uint32_t what = abbrev->has_inline ? AF_FOUND_INLINE : 0;
 
-	if (has_code(s, abbrev, attributes))
+	if (has_code(s, abbrev, d->attributes))
 		what |= AF_FOUND_CONCRETE;
-	bool named = abbrev->name.attribute != UINT32_MAX;
-	if (!what)
-		return !named || look_later(s, abbrev, offset, attributes, false);
 	bool walked = (what & AF_FOUND_CONCRETE) && abbrev->children;
 	if (walked) {
-		s->function = offset;
-		s->function_depth = depth;
+		s->function = d->offset;
+		s->function_depth = d->depth;
 	}
-	if (!named)
-		return abbrev->origin.attribute == UINT32_MAX ||
-		       add_unnamed(s, offset, what, origin_of(s, abbrev, attributes));
-	uint32_t class = class_of(s, abbrev, attributes) & AF_NAME_FUNCTION;
+	if (abbrev->name.attribute == UINT32_MAX)
+		return !what || abbrev->origin.attribute == UINT32_MAX ||
+		       add_unnamed(s, d->offset, what, origin_of(s, abbrev, d->attributes));
+	uint32_t class = class_of_held(s, d) & AF_NAME_FUNCTION;
 	if (walked && (class & AF_FOUND_ASYNC))
 		s->function = 0;
-	if (!class && walked && in_block_on(s, abbrev, attributes))
+	if (!class && walked && in_block_on(s, d))
 		class = AF_FOUND_BLOCK_ON;
 	if (!class)
 		return true;
-	af_bits_set(s->index->named, offset);
-	if ((class & AF_FOUND_BODY) && abbrev->children) {
-		s->body = offset;
-		s->body_depth = depth;
-	}
-	return add_found(s, offset, what | class);
-}
-
-static bool at_variable(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-			const uint8_t *attributes)
-{
-	if (!(class_of(s, abbrev, attributes) & AF_NAME_VTABLE))
+	af_bits_set(s->index->named, d->offset);
+	if (!what)
 		return true;
-	uint32_t *kept = vector_push(&s->part->vtables);
-	if (!kept)
-		return false;
-	*kept = offset;
-	return true;
+	if ((class & AF_FOUND_BODY) && abbrev->children) {
+		s->body = d->offset;
+		s->body_depth = d->depth;
+	}
+	return add_found(s, d->offset, what | class);
 }
 
-/* A variable inside a coroutine's body: is it what `.await` keeps? */
-static bool at_local(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-		     const uint8_t *attributes)
+/* Directly in a namespace: a vtable? Inside a coroutine's body: what `.await` keeps? */
+static bool at_variable(struct af_scanner *s, const struct af_held *d)
 {
-	if (!(class_of(s, abbrev, attributes) & AF_NAME_AWAITEE))
+	if (d->outside) {
+		if (!(class_of_held(s, d) & AF_NAME_VTABLE))
+			return true;
+		uint32_t *kept = vector_push(&s->part->vtables);
+		if (kept)
+			*kept = d->offset;
+		return kept;
+	}
+	if (!s->body || !(class_of(s, d->abbrev, d->attributes) & AF_NAME_AWAITEE))
 		return true;
 	struct af_awaitee *awaitee = vector_push(&s->part->awaitees);
-	if (!awaitee)
-		return false;
-	*awaitee = (struct af_awaitee){offset, s->body};
-	return true;
+	if (awaitee)
+		*awaitee = (struct af_awaitee){d->offset, s->body};
+	return awaitee;
 }
 
 /* The same for one that does not lie in this unit. */
@@ -366,12 +209,11 @@ static bool add_inlined_poll(struct af_scanner *s, uint32_t offset)
 
 /* Of a function in another file, as dwz makes them: its bits are set when all files were walked,
    which only the polls among them are worth. */
-static bool at_inlined_elsewhere(struct af_scanner *s, const struct af_abbrev *abbrev,
-				 uint32_t offset, const uint8_t *attributes)
+static bool at_inlined_elsewhere(struct af_scanner *s, const struct af_held *d)
 {
 	struct af_value value;
 
-	value_at(s, abbrev, &abbrev->origin, attributes, &value);
+	value_at(s, d->abbrev, &d->abbrev->origin, d->attributes, &value);
 	af_die_id id = af_value_reference(s->unit, &value);
 	if (!is_poll_like_elsewhere(s, id))
 		return true;
@@ -379,16 +221,15 @@ static bool at_inlined_elsewhere(struct af_scanner *s, const struct af_abbrev *a
 	if (!kept)
 		return false;
 	*kept = id;
-	return !s->function || add_inlined_poll(s, offset);
+	return !s->function || add_inlined_poll(s, d->offset);
 }
 
-static bool at_inlined(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
-		       const uint8_t *attributes)
+static bool at_inlined(struct af_scanner *s, const struct af_held *d)
 {
-	uint32_t origin = origin_of(s, abbrev, attributes);
+	uint32_t origin = origin_of(s, d->abbrev, d->attributes);
 
 	if (origin == AF_ORIGIN_ELSEWHERE)
-		return at_inlined_elsewhere(s, abbrev, offset, attributes);
+		return at_inlined_elsewhere(s, d);
 	if (origin == AF_ORIGIN_NONE)
 		return true;
 	/* Whoever sees the first bit sees the second one; two threads may both look it up. */
@@ -398,7 +239,42 @@ static bool at_inlined(struct af_scanner *s, const struct af_abbrev *abbrev, uin
 		af_bits_set(s->index->inlined, origin);
 	}
 	return !s->function || !af_bits_get(s->index->poll_like, origin) ||
-	       add_inlined_poll(s, offset);
+	       add_inlined_poll(s, d->offset);
+}
+
+/* Looks at what is held. False when memory is short. */
+static bool look(struct af_scanner *s)
+{
+	bool ok = true;
+
+	for (uint32_t i = 0; i < s->n_held && ok; i++) {
+		const struct af_held *d = &s->held[i];
+		if (d->left <= s->body_depth)
+			s->body = 0;
+		if (d->left <= s->function_depth)
+			s->function = 0;
+		switch (d->abbrev->role) {
+		case AF_ROLE_TYPE:
+			ok = at_type(s, d);
+			break;
+		case AF_ROLE_SUBPROGRAM:
+			ok = at_subprogram(s, d);
+			break;
+		case AF_ROLE_VARIABLE:
+			ok = at_variable(s, d);
+			break;
+		default:
+			ok = at_inlined(s, d);
+		}
+	}
+	s->n_held = 0;
+	return ok;
+}
+
+/* The path of the namespace that we are in. */
+static inline uint64_t path_of(const struct af_scanner *s)
+{
+	return s->part->namespaces.items[s->open.items[s->open.count - 1].index].path;
 }
 
 static bool open_namespace(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t depth,
@@ -446,6 +322,37 @@ static inline bool may_be_coroutine(const struct af_scanner *s, const struct af_
 	return child && child->tag == DW_TAG_variant_part;
 }
 
+/* Keeps a DIE to be looked at, and asks memory for its name. False when memory is short. */
+static bool hold(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
+		 uint32_t depth, const uint8_t *attributes)
+{
+	const struct af_open_namespace *in =
+		s->open.count ? &s->open.items[s->open.count - 1] : NULL;
+	struct af_held *d = &s->held[s->n_held];
+
+	*d = (struct af_held){
+		.abbrev = abbrev,
+		.attributes = attributes,
+		.path = in ? path_of(s) : 0,
+		.offset = offset,
+		.depth = depth,
+		.left = s->left,
+		.of_tasks = in && in->of_tasks,
+		.of_block_on = in && in->of_block_on,
+		.outside = depth == s->inner,
+	};
+	/* Of variables inside functions few are looked at. */
+	if (abbrev->plain_name && (abbrev->role != AF_ROLE_VARIABLE || d->outside)) {
+		d->name = name_at(s, abbrev, attributes);
+		if (*dull_slot(s, d->name) != d->name)
+			__builtin_prefetch(string_at(s, d->name));
+		else if (abbrev->role == AF_ROLE_TYPE)
+			return true;
+	}
+	s->left = UINT32_MAX;
+	return ++s->n_held < AF_SCAN_HELD || look(s);
+}
+
 /* What the pass does at a DIE that is not simply passed over. False when memory is short. */
 static bool at_die(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_t offset,
 		   uint32_t depth, const uint8_t *attributes, const uint8_t *end)
@@ -456,28 +363,20 @@ static bool at_die(struct af_scanner *s, const struct af_abbrev *abbrev, uint32_
 			s->inner = depth + 1;
 		return open_namespace(s, abbrev, depth, attributes, end);
 	case AF_ROLE_TYPE:
-		return (!in_tasks(s) && !may_be_coroutine(s, abbrev, end)) ||
-		       look_later(s, abbrev, offset, attributes, true);
-	case AF_ROLE_SUBPROGRAM:
-		return at_subprogram(s, abbrev, offset, depth, attributes);
-	case AF_ROLE_VARIABLE:
-		if (depth == s->inner)
-			return at_variable(s, abbrev, offset, attributes);
-		return !s->body || at_local(s, abbrev, offset, attributes);
-	case AF_ROLE_INLINED:
-		return at_inlined(s, abbrev, offset, attributes);
+		if ((!s->open.count || !s->open.items[s->open.count - 1].of_tasks) &&
+		    !may_be_coroutine(s, abbrev, end))
+			return true;
+		/* fall through */
 	default:
-		return true;
+		return hold(s, abbrev, offset, depth, attributes);
 	}
 }
 
 /* The children of a DIE at `depth` have ended, in front of `offset`. */
-static void leave(struct af_scanner *s, uint32_t depth, uint32_t offset)
+static inline void leave(struct af_scanner *s, uint32_t depth, uint32_t offset)
 {
-	if (depth <= s->body_depth)
-		s->body = 0;
-	if (depth <= s->function_depth)
-		s->function = 0;
+	if (depth < s->left)
+		s->left = depth;
 	if (depth && depth < s->inner) {
 		close_namespaces(s, depth, offset);
 		s->inner = s->open.count ? s->open.items[s->open.count - 1].depth : 1;
@@ -497,6 +396,7 @@ bool af_scan_unit(struct af_scanner *s, struct af_unit *unit)
 	s->end = end;
 	s->body = s->function = 0;
 	s->inner = 1;
+	s->left = UINT32_MAX;
 	while (ok && pos < end) {
 		const uint8_t *start = pos;
 		uint64_t code = *pos++;
@@ -530,5 +430,5 @@ bool af_scan_unit(struct af_scanner *s, struct af_unit *unit)
 	}
 	s->part->n_dies += n;
 	close_namespaces(s, 0, unit->end);
-	return settle_all(s) && ok;
+	return ok && look(s);
 }

@@ -108,14 +108,18 @@ struct af_open_namespace {
 
 #define AF_SCAN_DULL_BITS 15
 
-/* A name that was asked for from memory and is not looked at yet. */
-struct af_pending {
-	uint32_t name, offset; /* in .debug_str; of the DIE */
-	bool type;	       /* or a declared function */
-	bool of_tasks;	       /* in such a namespace */
-	uint64_t path;	       /* of that namespace */
+/* A DIE whose name was asked for from memory and is not looked at yet. */
+struct af_held {
+	const struct af_abbrev *abbrev;
+	const uint8_t *attributes;
+	uint64_t path; /* of the namespace that it is in */
+	uint32_t offset, depth;
+	uint32_t left;		    /* least depth that was returned to since the one before */
+	uint32_t name;		    /* in .debug_str, where the abbreviation has a plain one */
+	bool of_tasks, of_block_on; /* as of the namespace */
+	bool outside;		    /* of functions: directly in a namespace or unit */
 };
-#define AF_SCAN_PENDING 16
+#define AF_SCAN_HELD 48
 
 /* What walks units, one thread each. Zero but for index, part and data, and `dull` filled with
    ones. */
@@ -131,8 +135,9 @@ struct af_scanner {
 	uint32_t function; /* concrete, not named like a poll: the one being walked, or 0 */
 	uint32_t function_depth;
 	VECTOR(struct af_open_namespace) open;
-	struct af_pending pending[AF_SCAN_PENDING];
-	uint32_t n_pending;
+	struct af_held held[AF_SCAN_HELD];
+	uint32_t n_held;
+	uint32_t left;			       /* as in af_held */
 	uint32_t dull[1 << AF_SCAN_DULL_BITS]; /* offsets in .debug_str of names of no interest */
 };
 
