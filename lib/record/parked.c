@@ -346,6 +346,9 @@ static void walk_task(struct walk *w, uint64_t header, uint64_t root)
 	};
 	for (uint32_t i = 0; w->n_todo && i < BUDGET; i++)
 		look_at(w, w->todo[--w->n_todo]);
+	/* Too much of it: as far as we have come. */
+	while (w->n_todo)
+		add_end(w, w->todo[--w->n_todo].parent);
 }
 
 void af_parked_record(uint64_t header, const struct af_hook *hook)

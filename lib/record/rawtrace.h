@@ -154,6 +154,8 @@ struct afr_look_task {
 	uint64_t address;	/* AFR_BY_HEADER: of the task's header; else of its future */
 	uint64_t id;		/* the executor's own number; 0: none */
 	uint32_t first_level, n_levels; /* the first one is the task's own future; 0: not known */
+	uint64_t since;		/* ticks: it has stood there from then on at least */
+	uint64_t switches;	/* AFR_BY_STACK: how often its thread had been switched; 0: unknown */
 	uint32_t tid;		/* AFR_BY_STACK: of the thread that drives it */
 	uint8_t state;		/* enum afr_look_state */
 	uint8_t found_by;	/* enum afr_found_by */
@@ -212,7 +214,7 @@ _Static_assert(sizeof(struct afr_object) == 16, "afr_object");
 _Static_assert(sizeof(struct afr_chunk) == 32, "afr_chunk");
 _Static_assert(sizeof(struct afr_node) == 16, "afr_node");
 _Static_assert(sizeof(struct afr_look) == 32, "afr_look");
-_Static_assert(sizeof(struct afr_look_task) == 32, "afr_look_task");
+_Static_assert(sizeof(struct afr_look_task) == 48, "afr_look_task");
 _Static_assert(sizeof(struct afr_look_level) == 32, "afr_look_level");
 _Static_assert(sizeof(struct afr_clock) == 16, "afr_clock");
 _Static_assert(sizeof(struct afr_hooks) == 264, "afr_hooks");

@@ -286,6 +286,17 @@ bool af_process_thread_moved(struct af_process *p, const struct af_process_threa
 	       memcmp(now.registers, thread->registers, sizeof(now.registers));
 }
 
+uint64_t af_process_thread_switches(struct af_process *p, pid_t tid)
+{
+	char name[64];
+	snprintf(name, sizeof(name), "task/%d/status", tid);
+	char *status = read_file(p->directory, name);
+	long own = status ? status_field(status, "\nvoluntary_ctxt_switches:") : 0;
+	long others = status ? status_field(status, "\nnonvoluntary_ctxt_switches:") : 0;
+	free(status);
+	return own > 0 ? (uint64_t)own + (uint64_t)others : 0;
+}
+
 static void add_thread(struct af_process *p, const char *tid)
 {
 	char name[64], *text;

@@ -8,14 +8,23 @@
 
 #define TREE_NODES 65536u
 #define TASKS_MAX (1u << 20)
+#define THREADS_MAX 128 /* whose switches are counted */
 #define LEVELS_MAX (1u << 22)
 #define TIME_MAX 300000000 /* ns of the processor's time, in which tasks are read */
 
+/* Of one thread, before it was looked at. */
+struct switches {
+	pid_t tid;
+	uint64_t count;
+};
+
 struct look {
+	const struct af_look_block *before;
 	struct af_process *process;
 	struct afr_look head;
 	VECTOR(struct afr_look_task) tasks;
 	VECTOR(struct afr_look_level) levels;
+	VECTOR(struct switches) switches;
 	VECTOR(uint32_t) places; /* of a task's nodes among its levels, or AFM_NONE */
 	uint32_t visited;
 	bool stopped, failed;
@@ -72,6 +81,46 @@ static void add_levels(struct look *look, struct afr_look_task *task,
 	}
 }
 
+static void count_switches(struct look *look)
+{
+	for (size_t i = 0; i < look->process->threads.count && i < THREADS_MAX; i++) {
+		struct switches *kept = vector_push(&look->switches);
+		if (!kept)
+			return; /* then less is known */
+		kept->tid = look->process->threads.items[i].tid;
+		kept->count = af_process_thread_switches(look->process, kept->tid);
+	}
+}
+
+/* How often the thread had been switched, if it has not run since this look began. */
+static uint64_t still_switches(const struct look *look, pid_t tid)
+{
+	for (size_t i = 0; i < look->switches.count; i++)
+		if (look->switches.items[i].tid == tid)
+			return look->switches.items[i].count ==
+					       af_process_thread_switches(look->process, tid)
+				       ? look->switches.items[i].count
+				       : 0;
+	return 0;
+}
+
+/* What a thread drives was seen before, and the thread has not run since: so it has stood there
+   all the time. */
+static void find_since(const struct look *look, struct afr_look_task *task)
+{
+	const struct afr_look *head = look->before->data;
+	task->since = look->head.begin;
+	task->switches = still_switches(look, (pid_t)task->tid);
+	if (!task->switches || look->before->size < sizeof(*head) ||
+	    (look->before->size - sizeof(*head)) / sizeof(*task) < head->n_tasks)
+		return;
+	const struct afr_look_task *tasks = (const void *)(head + 1);
+	for (uint32_t i = 0; i < head->n_tasks; i++)
+		if (tasks[i].found_by == AFR_BY_STACK && tasks[i].tid == task->tid &&
+		    tasks[i].address == task->address && tasks[i].switches == task->switches)
+			task->since = tasks[i].since;
+}
+
 static void visit(void *arg, const struct af_task_view *view)
 {
 	struct look *look = arg;
@@ -99,6 +148,9 @@ static void visit(void *arg, const struct af_task_view *view)
 	default:
 		return;
 	}
+	task.since = look->head.begin;
+	if (found->found_by == AF_BY_STACK)
+		find_since(look, &task);
 	if (look->tasks.count == TASKS_MAX || look->levels.count >= LEVELS_MAX) {
 		look->head.left_out++;
 		return;
@@ -160,6 +212,7 @@ static struct af_error *look_at_tasks(struct look *look, struct af_process *proc
 	struct af_error *error = NULL;
 	if (!block || !af_await_tree_init(&tree, block, size))
 		error = af_error_create("out of memory");
+	count_switches(look);
 	if (!error)
 		error = af_task_list_find(&tasks, process);
 	if (!error)
@@ -175,10 +228,11 @@ static struct af_error *look_at_tasks(struct look *look, struct af_process *proc
 }
 
 struct af_error *af_look(const struct af_session *session, const struct af_futuremap *map,
-			 struct af_text *block)
+			 const struct af_look_block *before, struct af_text *block)
 {
 	struct af_process process = {0};
-	struct look look = {.process = &process, .head = {.begin = ticks(session)}};
+	struct look look = {
+		.process = &process, .before = before, .head = {.begin = ticks(session)}};
 	struct af_error *error = af_process_open_live(&process, (pid_t)session->host_pid);
 	if (!error)
 		error = af_modules_lend(&process, map, atomic_load(&session->load_bias));
@@ -201,6 +255,7 @@ struct af_error *af_look(const struct af_session *session, const struct af_futur
 	}
 	vector_deinit(&look.tasks);
 	vector_deinit(&look.levels);
+	vector_deinit(&look.switches);
 	vector_deinit(&look.places);
 	return error;
 }

@@ -130,6 +130,9 @@ void af_process_list_threads(struct af_process *process);
 void af_process_read_thread(struct af_process *process, struct af_process_thread *thread);
 /* Whether it is elsewhere than `thread` says. */
 bool af_process_thread_moved(struct af_process *process, const struct af_process_thread *thread);
+/* Live: how often a thread has been switched away from a processor so far; 0: not known. One that
+   slept at two moments, and was not switched in between, has not run. */
+uint64_t af_process_thread_switches(struct af_process *process, pid_t tid);
 /* Live: reads mappings and threads anew. */
 struct af_error *af_process_refresh(struct af_process *process) af_must_check;
 /* NULL while the process that was opened is still there and still runs the same program. */

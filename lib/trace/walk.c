@@ -105,7 +105,8 @@ static void use_look(const struct af_trace *trace, struct af_task *task, uint32_
 static void show_driven(struct af_walker *walker, const struct af_seen_task *seen)
 {
 	struct af_trace *trace = walker->trace;
-	uint64_t begin = af_timebase_ns(&trace->timebase, trace->look->begin);
+	uint64_t since = seen->told->since, look = trace->look->begin;
+	uint64_t begin = af_timebase_ns(&trace->timebase, since < look ? since : look);
 	if (seen->matched || seen->function == AFM_NONE || begin >= walker->counts->end ||
 	    walker->stopped || !walker->visitor->wait)
 		return;

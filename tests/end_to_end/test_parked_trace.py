@@ -139,6 +139,17 @@ def test_open_waits_agree(tmp_path, tmp_path_factory, cache, build, variant):
     assert right > 150
 
 
+@pytest.mark.parametrize("build, least", [("debug", 5), ("release", 3)])
+def test_what_block_on_drives(tmp_path, tmp_path_factory, cache, build, least):
+    """With nothing hooked, as where all is inlined: the futures of block_on have lines of their own."""
+    tasks, trace, crate = run_parked(tmp_path, tmp_path_factory, cache, build, "tokio", end_in_order,
+                                     ["--filter", "nothing::at_all"])
+    driven = {label: task for label, task in tasks.items() if task["kind"] == "block_on"}
+    missing, wrong, right = compare(driven, trace, crate)
+    assert not wrong and right == len(driven) - len(missing) >= least and not trace.polls
+    assert all(wait["args"]["unknown_begin"] and wait["args"]["open"] for wait in trace.waits)
+
+
 def host_of(program):
     """The process that the wrapper has started."""
     with open(f"/proc/{program.pid}/task/{program.pid}/children", encoding="ascii") as children:

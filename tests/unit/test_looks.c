@@ -231,13 +231,14 @@ static void a_driven_future_without_polls_is_a_task(void **state)
 	const struct afr_look look = {.begin = 5000, .end = 6000, .n_tasks = 1, .n_levels = 1};
 	const struct afr_look_task tasks[] = {{.address = 0x6000,
 					       .n_levels = 1,
+					       .since = 4000,
 					       .state = AFR_LOOK_PARKED,
 					       .found_by = AFR_BY_STACK}};
 	struct afr_look_level levels[] = {LEVEL(CHILD, AFM_NONE, SUSPENDED)};
 	load(f, records, COUNT(records), &look, tasks, levels);
 	assert_int_equal(f->seen.n, 1);
 	assert_int_equal(f->seen.waits[0].task, 2);
-	assert_int_equal(f->seen.waits[0].begin, 5000);
+	assert_int_equal(f->seen.waits[0].begin, 4000);
 	const struct af_task *task = af_trace_task(f->trace, 2);
 	assert_string_equal(af_trace_function(f->trace, task->function)->name, "app::child");
 	assert_int_equal(task->polls, 0);
