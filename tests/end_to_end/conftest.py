@@ -54,8 +54,8 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """The matrix builds every ledger six times."""
-    if collection_path.name == "test_matrix.py" and not config.getoption("--all-tests"):
+    """The matrix builds every ledger six times; real programs take a quarter of an hour."""
+    if collection_path.name in ("test_matrix.py", "test_real.py") and not config.getoption("--all-tests"):
         return True
     return None
 
