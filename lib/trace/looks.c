@@ -171,7 +171,9 @@ bool af_trace_read_look(struct af_trace *trace)
 	const struct afr_look *look = trace->look;
 	size_t size = trace->look_size;
 	trace->look = NULL;
-	if (!look || size < sizeof(*look))
+	/* Where records are missing, polls since may be. */
+	bool all = !trace->info.end.dropped && trace->info.end.limit != AFR_LIMIT_STOPPED;
+	if (!look || size < sizeof(*look) || !all)
 		return true;
 	size -= sizeof(*look);
 	if (size / sizeof(struct afr_look_task) < look->n_tasks)

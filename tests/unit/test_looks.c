@@ -45,6 +45,7 @@ struct fixture {
 	struct raw raw;
 	struct af_trace *trace;
 	struct seen seen;
+	uint64_t dropped; /* records, as the end says */
 };
 
 static int setup(void **state)
@@ -101,7 +102,11 @@ static void load(struct fixture *f, const struct afr_record *records, uint32_t n
 	memcpy(body + task_bytes, levels, level_bytes);
 	raw_block(&f->raw, AFR_B_LOOK, &head, sizeof(head), body, task_bytes + level_bytes);
 	free(body);
-	raw_end(&f->raw, END, 5000000000 + END);
+	raw_end(&f->raw, END, END);
+	if (f->dropped) {
+		const struct afr_end end = {.reason = AFR_END_EXIT, .dropped = f->dropped};
+		raw_block(&f->raw, AFR_B_END, &end, sizeof(end), NULL, 0);
+	}
 	raw_save(&f->raw, f->path, f->raw.size);
 	assert_null(af_trace_open(&f->trace, f->path));
 	assert_null(af_trace_walk(f->trace, &visitor, &f->seen, &walk));
@@ -172,6 +177,21 @@ static void a_task_that_was_polled_since_is_not_believed(void **state)
 	load(f, records, COUNT(records), &look, tasks, levels);
 	assert_int_equal(f->seen.n, 0);
 	assert_int_equal(af_trace_task(f->trace, 1)->state, AF_TASK_ALIVE);
+}
+
+static void where_records_are_missing_it_may_have_been_polled_since(void **state)
+{
+	struct fixture *f = *state;
+	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100), ENTER(1200, 2),
+					     EXIT(1300)};
+	const struct afr_look look = {
+		.begin = 5000, .end = 6000, .n_tasks = 1, .n_levels = 1, .whole = 1};
+	const struct afr_look_task tasks[] = {PARKED(1, 0, 1)};
+	const struct afr_look_level levels[] = {LEVEL(PARENT, AFM_NONE, SUSPENDED)};
+	f->dropped = 1;
+	load(f, records, COUNT(records), &look, tasks, levels);
+	assert_int_equal(f->seen.n, 0);
+	assert_int_equal(af_trace_task(f->trace, 2)->state, AF_TASK_ALIVE);
 }
 
 static void tasks_that_are_not_there_any_more_are_gone(void **state)
@@ -266,6 +286,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_task_that_is_seen_parked_waits_there),
 		TEST(a_task_that_was_polled_since_is_not_believed),
+		TEST(where_records_are_missing_it_may_have_been_polled_since),
 		TEST(tasks_that_are_not_there_any_more_are_gone),
 		TEST(what_was_not_looked_for_to_the_end_is_not_gone),
 		TEST(a_future_behind_a_pointer_is_its_task),
