@@ -2,8 +2,9 @@
 /*
  * Enter and exit: what every poll runs through.
  *
- * A patched function jumps to its cell, which loads r10 with its hook, r11 with the address of
- * its second half, and jumps to one of the stubs here. The stub makes a frame and calls that
+ * A patched function jumps to its cell, which loads r11 with the address of its second half and
+ * jumps to one of the stubs here, or to an af_main_ entry before it, which finds the hook, r10, by
+ * r11; where there are several tables of hooks this is done before. The stub makes a frame and calls that
  * second half. It calls the enter part of the stub, which opens the span and returns to the
  * displaced prologue, which runs on into the function; this returns to the stub, which closes the
  * span and returns: call-wrap. It is a frame like any other, with its own unwinding rows, in the
@@ -37,14 +38,19 @@
 
 	.text
 
-.macro begin_stub name
+.macro begin_stub name main
+	.globl	\main
+	.hidden	\main
 	.globl	\name
 	.hidden	\name
 	.type	\name, @function
 	.p2align 6
-\name:
+\main:
 	.cfi_startproc
 	.cfi_personality 0x1b, af_stub_personality
+	movq	af_main_hooks(%rip), %r10
+	leaq	(%r10,%r11,2), %r10
+\name:
 	pushq	%rbp
 	.cfi_def_cfa_offset 16
 	.cfi_offset %rbp, -16
@@ -131,7 +137,7 @@
 
 /* A coroutine: its `__state` says at entry whether this is its first poll, and after
    return whether it is done or where it is parked. */
-begin_stub af_stub_coroutine
+begin_stub af_stub_coroutine af_main_coroutine
 	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
 	jnz	2f
 1:	call_function
@@ -161,7 +167,7 @@ end_stub af_stub_coroutine
 
 /* A hand-written poll, or a root known by its address: the tag of the returned Poll says
    how it ended. */
-begin_stub af_stub_plain
+begin_stub af_stub_plain af_main_plain
 	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
 	jnz	2f
 .Lplain_decided:
@@ -226,7 +232,7 @@ end_stub af_stub_plain
 /* tokio::runtime::task::raw::poll(ptr: NonNull<Header>): the task's id lies at
    Header + (*Header.vtable).id_offset. Read at entry, where the caller's reference keeps
    the task; never after, when it may be gone. */
-begin_stub af_stub_tokio_root
+begin_stub af_stub_tokio_root af_main_tokio_root
 	read_parked
 	call_function
 	xorl	%eax, %eax
@@ -246,7 +252,7 @@ begin_enter af_enter_tokio_root
 end_stub af_stub_tokio_root
 
 /* async-task's run(ptr): a task that is known by its address. Enters as a plain one. */
-begin_stub af_stub_root
+begin_stub af_stub_root af_main_root
 	read_parked
 	jmp	.Lplain_decided
 end_stub af_stub_root

@@ -50,6 +50,7 @@ _Static_assert(AF_SLOT_MASK == AF_CHUNK_SIZE - sizeof(struct af_chunk), "the hea
 
 __thread struct af_thread af_thread;
 uint64_t af_record_base;
+uint64_t af_main_hooks;
 void (*af_record_decide)(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);
 
 struct af_session *(*af_record_fork)(struct af_session *parents);

@@ -109,6 +109,12 @@ void af_stub_coroutine(void);  /* `__state` of one byte */
 void af_stub_plain(void);      /* hand-written polls, and roots known by address */
 void af_stub_tokio_root(void); /* tokio: the task's id is read */
 void af_stub_root(void);       /* another executor's root, whose task can be read */
+/* The same, where r10 is not set yet: it becomes af_main_hooks + 2 * r11. */
+void af_main_coroutine(void);
+void af_main_plain(void);
+void af_main_tokio_root(void);
+void af_main_root(void);
+extern uint64_t af_main_hooks;
 /* What the second half of a cell calls: the enter part of its stub (a root's is the plain one). */
 void af_enter_coroutine(void);
 void af_enter_plain(void);

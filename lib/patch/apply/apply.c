@@ -4,20 +4,27 @@
  *
  * Near the text one block of executable memory is made:
  *
- *   +0     addresses of the stubs and of their enter parts (they lie in our library, too far for
- *          a displacement)
- *   +64    cells, 16-aligned, one per function:
- *              mov r10, hook              49 ba imm64
+ *   +0     for each stub, the addresses of its way in, of itself and of its enter part (they lie in our
+ *          library, too far for a displacement). The way in is the stub's af_main_ entry for the
+ *          first block of the process, which may hold a thousand hot functions, else it is here:
+ *              mov r10, table - 2 * r11 of the first cell
+ *              lea r10, [r10 + 2 * r11]   now the hook
+ *              jmp [rip + stub]
+ *   +256   cells, one per function, of 32 bytes, or 64 where the prologue needs them:
  *              lea r11, [rip + 6]         4c 8d 1d 06 00 00 00
- *              jmp [rip + stub]           ff 25 disp32
+ *              jmp [rip + way in]         ff 25 disp32
  *      r11:    call [rip + enter]         ff 15 disp32
  *              displaced prologue, then jmp back
+ *
+ * and elsewhere the table of the hooks, one of 64 bytes for every 32 of the cells: so a cell need
+ * not name its own. With a thousand hot functions it is the lines and pages of cells that cost.
  *
  * Each function's entry becomes `jmp cell`, or where it has no room for that, a short jump to
  * padding near it, which becomes `jmp cell`. The cells' call is over before the function begins, so
  * none of its frames returns there, and what unwinds through it needs to know only the stubs.
  */
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,9 +33,10 @@
 #include "patch/plan/site.h"
 #include "record/thread.h"
 
-#define CELLS_AT 64
-#define CELL_RESUME 23 /* r11 */
-#define CELL_HEAD 29
+#define CELLS_AT 256
+#define CELL_SIZE 32   /* or a multiple */
+#define CELL_RESUME 13 /* r11 */
+#define CELL_HEAD 19
 #define STUBS 4
 #define PAGES_TO_OPEN 50
 
@@ -36,11 +44,12 @@ struct patcher {
 	const struct af_futuremap *map;
 	const struct af_object_place *place;
 	struct afr_hooks *hooks;
-	struct af_hook *table; /* one per poll that is to be hooked */
+	struct af_hook *table; /* one per CELL_SIZE bytes of cells */
 	uint8_t *image;	       /* of the block, before it is put into place */
 	uint64_t block;	       /* its address */
 	uint64_t block_size;
 	uint32_t *polls; /* poll index of each hook */
+	uint32_t *slots; /* its place in the table */
 	uint32_t count;
 	struct af_open_text text; /* where there are many */
 };
@@ -66,6 +75,11 @@ static bool generated(const struct afm_poll *poll)
 	return poll->kind != AFM_P_HAND;
 }
 
+static uint64_t cell_size(const struct afm_site *site)
+{
+	return align_up(CELL_HEAD + site->code_length, CELL_SIZE);
+}
+
 /* What is to be patched, and how large the block gets. */
 static void select_polls(struct patcher *p, const struct af_filter *filter, uint32_t first)
 {
@@ -88,8 +102,7 @@ static void select_polls(struct patcher *p, const struct af_filter *filter, uint
 			continue;
 		}
 		p->polls[p->count++] = i;
-		p->block_size += align_up(
-			CELL_HEAD + af_futuremap_sites(p->map, poll->site)->code_length, 16);
+		p->block_size += cell_size(af_futuremap_sites(p->map, poll->site));
 	}
 	p->block_size = align_up(p->block_size, 4096);
 }
@@ -108,13 +121,38 @@ static af_stub *const stubs[STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_
 				      af_stub_root};
 static af_stub *const enters[STUBS] = {af_enter_coroutine, af_enter_plain, af_enter_tokio_root,
 				       af_enter_plain};
-_Static_assert(sizeof(stubs) + sizeof(enters) <= CELLS_AT, "both lie before the cells");
+static af_stub *const mains[STUBS] = {af_main_coroutine, af_main_plain, af_main_tokio_root,
+				      af_main_root};
 
-static uint64_t put_stubs(struct patcher *p)
+/* What a stub needs at the head of the block. */
+struct way_in {
+	uint64_t address, stub, enter;
+	uint8_t code[24];
+};
+_Static_assert(STUBS * sizeof(struct way_in) <= CELLS_AT, "they lie before the cells");
+_Static_assert(sizeof(struct af_hook) == 2 * CELL_SIZE,
+	       "hook = 2 * r11 + what is the same for all");
+
+static void put_ways_in(struct patcher *p)
 {
-	memcpy(p->image, stubs, sizeof(stubs));
-	memcpy(p->image + sizeof(stubs), enters, sizeof(enters));
-	return CELLS_AT;
+	uint64_t base = (uint64_t)p->table - 2 * (p->block + CELLS_AT + CELL_RESUME);
+	bool first = !af_main_hooks;
+	if (first)
+		af_main_hooks = base;
+	for (unsigned i = 0; i < STUBS; i++) {
+		uint64_t at = p->block + i * sizeof(struct way_in);
+		struct way_in way = {.address = at + offsetof(struct way_in, code),
+				     .stub = (uint64_t)stubs[i],
+				     .enter = (uint64_t)enters[i]};
+		memcpy(way.code, "\x49\xba", 2);
+		memcpy(way.code + 2, &base, 8);
+		memcpy(way.code + 10, "\x4f\x8d\x14\x5a\xff\x25", 6);
+		put_displacement(way.code + 16, way.address + 20,
+				 at + offsetof(struct way_in, stub));
+		if (first)
+			way.address = (uint64_t)mains[i];
+		memcpy(p->image + i * sizeof(way), &way, sizeof(way));
+	}
 }
 
 /* Makes the relocated code in `code` right for its place, `address`. */
@@ -138,18 +176,16 @@ static bool fix_up(const struct patcher *p, const struct afm_site *site, uint8_t
 }
 
 /* Writes the cell of hook `h` at block + at; false if something is out of reach. */
-static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned stub,
+static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned which,
 		     const struct afm_site *site, uint64_t at)
 {
 	uint8_t *cell = p->image + at;
 	uint64_t address = p->block + at;
-	cell[0] = 0x49, cell[1] = 0xba;
-	memcpy(cell + 2, &hook, sizeof(hook));
-	memcpy(cell + 10, "\x4c\x8d\x1d\x06\0\0\0\xff\x25", 9);
-	put_displacement(cell + 19, address + CELL_RESUME, p->block + stub * sizeof(void *));
-	cell[23] = 0xff, cell[24] = 0x15;
-	put_displacement(cell + 25, address + CELL_HEAD,
-			 p->block + sizeof(stubs) + stub * sizeof(void *));
+	uint64_t way = p->block + which * sizeof(struct way_in);
+	memcpy(cell, "\x4c\x8d\x1d\x06\0\0\0\xff\x25", 9);
+	put_displacement(cell + 9, address + CELL_RESUME, way + offsetof(struct way_in, address));
+	memcpy(cell + 13, "\xff\x15", 2);
+	put_displacement(cell + 15, address + CELL_HEAD, way + offsetof(struct way_in, enter));
 	uint8_t *code = cell + CELL_HEAD;
 	memcpy(code, af_futuremap_code(p->map, site->code), site->code_length);
 	if (!fix_up(p, site, code, address + CELL_HEAD))
@@ -213,11 +249,13 @@ static void prepare_text(struct patcher *p, uint64_t *pages)
 /* Fills the image; cells that cannot be are refused and left out (p->polls = AFM_NONE). */
 static void fill_image(struct patcher *p, uint32_t first_function)
 {
-	uint64_t at = put_stubs(p);
+	uint64_t at = CELLS_AT;
+	put_ways_in(p);
 	for (uint32_t h = 0; h < p->count; h++) {
 		const struct afm_poll *poll = af_futuremap_polls(p->map, p->polls[h]);
 		const struct afm_site *site = site_of(p, h);
-		struct af_hook *hook = &p->table[h];
+		p->slots[h] = (uint32_t)((at - CELLS_AT) / CELL_SIZE);
+		struct af_hook *hook = &p->table[p->slots[h]];
 		af_stub *stub = af_hook_init(hook, p->map, poll, first_function + p->polls[h]);
 		unsigned which = 0;
 		while (stubs[which] != stub)
@@ -232,7 +270,7 @@ static void fill_image(struct patcher *p, uint32_t first_function)
 			p->polls[h] = AFM_NONE;
 			continue;
 		}
-		at += align_up(CELL_HEAD + site->code_length, 16);
+		at += cell_size(site);
 	}
 }
 
@@ -243,7 +281,7 @@ static bool make_jump(const struct patcher *p, uint32_t h, uint64_t *from,
 	*from = jump_place(p, site_of(p, h));
 	jump[0] = 0xe9;
 	return put_displacement(jump + 1, *from + AFM_PATCH_NEAR,
-				(uint64_t)p->table[h].resume - CELL_RESUME);
+				(uint64_t)p->table[p->slots[h]].resume - CELL_RESUME);
 }
 
 /* The holes come first, and all of them or none: a short jump must never lead to padding. */
@@ -302,14 +340,15 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 	hooks->functions += n;
 	if (!n)
 		return;
-	uint64_t polls_size = align_up((uint64_t)n * sizeof(*p.polls), 4096);
+	uint64_t polls_size = align_up((uint64_t)n * 2 * sizeof(*p.polls), 4096);
 	if (!(p.polls = map_memory(polls_size))) {
 		hooks->refused[AF_REFUSAL_NO_MEMORY] += n;
 		return;
 	}
+	p.slots = p.polls + n;
 	select_polls(&p, filter, first_function);
 	af_record_decide = af_hook_decide;
-	uint64_t table_size = align_up((uint64_t)p.count * sizeof(*p.table) + 1, 4096);
+	uint64_t table_size = p.block_size / CELL_SIZE * sizeof(*p.table);
 	p.table = map_memory(table_size); /* stays: the hooks are in use until the end */
 	p.image = map_memory(p.block_size);
 	p.block = af_near_find(place->start, place->end, p.block_size);
