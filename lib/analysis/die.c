@@ -167,27 +167,26 @@ bool af_walk_next(struct af_walk *walk, struct af_die *die, unsigned int *depth)
 
 void af_walk_skip_children(struct af_walk *walk)
 {
-	struct af_die die;
-	unsigned int depth, own = walk->depth;
+	struct af_bytes *b = &walk->bytes;
+	unsigned int lists = 1; /* of children that have not ended */
 
 	if (!walk->pending)
 		return;
-	/* Read on until the last DIE below is behind us, then step back over nothing: the
-	   list's end is found by counting, not by looking one DIE too far. */
 	walk->pending = false;
-	walk->depth++;
-	struct af_bytes *b = &walk->bytes;
-	while (walk->depth > own && b->pos < b->end) {
-		if (*b->pos == 0) {
-			b->pos++;
-			walk->depth--;
+	while (lists && b->pos < b->end) {
+		uint64_t code = af_bytes_uleb(b);
+		if (!code) {
+			lists--;
 			continue;
 		}
-		if (!af_walk_next(walk, &die, &depth))
+		const struct af_abbrev *abbrev = af_abbrevs_find(walk->unit->abbrevs, code);
+		const uint8_t *end =
+			abbrev ? af_attributes_end(walk->unit, abbrev, b->pos, b->end) : NULL;
+		if (!end) {
+			af_bytes_fail(b);
 			return;
-		if (walk->pending) {
-			walk->pending = false;
-			walk->depth++;
 		}
+		b->pos = end;
+		lists += abbrev->children;
 	}
 }
