@@ -21,8 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "analysis/analysis.h"
 #include "cli.h"
+#include "companion_maps.h"
 #include "flight.h"
 #include "look.h"
 #include "outputs.h"
@@ -33,8 +33,7 @@
 struct companion {
 	struct af_session *session;
 	int report, answer, pidfd;
-	struct af_futuremap map;
-	void *built; /* the map's bytes, where they are ours */
+	struct companion_maps maps;
 	struct outputs out;
 	struct flight *flight; /* NULL: everything goes to a file at once */
 	struct look look;
@@ -87,104 +86,20 @@ static void wake(_Atomic uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* --- the map ------------------------------------------------------------------------- */
-
-/* Where the cache cannot be used the host reads the map through our descriptor. */
-static bool publish_in_memory(struct companion *c, size_t size)
-{
-	int fd = memfd_create("asyncflame-map", MFD_CLOEXEC);
-	if (fd < 0 || write(fd, c->built, size) != (ssize_t)size)
-		return false;
-	snprintf(c->session->map_path, AF_PATH_MAX, "/proc/%d/fd/%d", getpid(), fd);
-	return true;
-}
-
-static bool publish_in_cache(struct companion *c)
-{
-	char name[2 * AFM_BUILD_ID_MAX + 16], directory[AF_PATH_MAX], link[64];
-	int fd = af_cache_open_dir(false, NULL);
-	if (fd < 0)
-		return false;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, directory, sizeof(directory) - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	directory[n] = '\0';
-	const struct afm_header *header = c->map.header;
-	af_cache_name(name, sizeof(name), header->build_id, header->build_id_size);
-	return snprintf(c->session->map_path, AF_PATH_MAX, "%s/%s", directory, name) < AF_PATH_MAX;
-}
-
-/* A forked process was hooked by its parent's map: by that one only. */
-static bool parents_map(struct companion *c)
-{
-	struct af_session *s = c->session;
-	s->map_path[AF_PATH_MAX - 1] = '\0';
-	return s->parent_pid && s->map_path[0] &&
-	       !af_futuremap_open(&c->map, AT_FDCWD, s->map_path, false);
-}
-
-static struct af_error *get_map(struct companion *c)
-{
-	struct af_session *s = c->session;
-	if (parents_map(c))
-		return NULL;
-	if (s->build_id_size && !af_cache_load(&c->map, s->build_id, s->build_id_size))
-		return publish_in_cache(c) ? NULL : af_error_create("the cache went away");
-	size_t size;
-	char exe[64];
-	/* Through /proc: right even if the file was replaced or removed since. */
-	snprintf(exe, sizeof(exe), "/proc/%u/exe", s->host_pid);
-	bool readable = !s->parent_pid && access(s->executable, R_OK) == 0;
-	struct af_error *error =
-		af_analysis_build(readable ? s->executable : exe, NULL, &c->built, &size);
-	if (error)
-		return error;
-	c->map = (struct af_futuremap){c->built, size};
-	if (!af_cache_store(c->built, size) && publish_in_cache(c))
-		return NULL;
-	return publish_in_memory(c, size) ? NULL : af_error_create("no memory for the map");
-}
-
-static const char *verdict_text(uint32_t verdict)
-{
-	switch (verdict) {
-	case AFM_STRIPPED:
-		return "async Rust without debug info; build with CARGO_PROFILE_RELEASE_DEBUG=full "
-		       "(or [profile.release] debug = \"full\", strip = false)";
-	case AFM_LINE_TABLES_ONLY:
-		return "async Rust with line tables only; build with CARGO_PROFILE_RELEASE_DEBUG=full "
-		       "(or [profile.release] debug = \"full\")";
-	default:
-		return "";
-	}
-}
+/* --- the maps ------------------------------------------------------------------------ */
 
 /* Answers the host. True if there is something to trace. */
-static bool settle_map(struct companion *c)
+static bool settle_maps(struct companion *c)
 {
-	struct af_session *s = c->session;
-	struct af_error *error = get_map(c);
-	enum af_map_state state = AF_MAP_READY;
-	if (error) {
-		state = AF_MAP_FAILED;
-		snprintf(s->message, sizeof(s->message), "%s", error->message);
-		af_error_destroy(error);
-	} else if (c->map.header->verdict != AFM_FUTURES) {
-		state = AF_MAP_NOTHING;
-		snprintf(s->message, sizeof(s->message), "%s",
-			 verdict_text(c->map.header->verdict));
-	}
-	atomic_store(&s->map_state, state);
+	companion_maps_init(&c->maps, c->session);
+	unsigned ready = companion_maps_settle(&c->maps);
 	(void)!write(c->answer, "", 1);
 	close(c->answer);
-	if (state == AF_MAP_READY)
+	if (ready)
 		return true;
-	if (s->message[0] && s->main_program && !s->quiet)
-		cli_say("%s is not traced: %s", s->executable, s->message);
-	report(c, state == AF_MAP_FAILED ? "failed" : "nothing",
-	       s->message[0] ? s->message : "no async code");
+	bool failed = atomic_load(&c->session->objects[0].map_state) == AF_MAP_FAILED;
+	report(c, failed ? "failed" : "nothing",
+	       c->maps.message[0] ? c->maps.message : "no async code");
 	return false;
 }
 
@@ -250,6 +165,7 @@ static enum afr_end_reason record(struct companion *c, struct af_writer *writer)
 			if (state == AF_HOST_RECORDING && host_has_left(c))
 				break;
 		}
+		companion_maps_look(&c->maps);
 		if (c->flight)
 			flight_look(c->flight);
 		if (!af_writer_drain(writer, look ? AF_DRAIN_GONE : AF_DRAIN_FULL)) {
@@ -335,8 +251,7 @@ static void trace_host(struct companion *c)
 	outputs_choose(&c->out, c->session, c->report);
 	int fd = in_memory ? memfd_create("asyncflame-flight", MFD_CLOEXEC)
 			   : outputs_open_raw(&c->out);
-	int error = fd < 0 ? errno
-			   : af_writer_begin(&writer, fd, c->session, c->map.header, c->map.size);
+	int error = fd < 0 ? errno : af_writer_begin(&writer, fd, c->session);
 	if (error) {
 		char text[PATH_MAX + 128];
 		snprintf(text, sizeof(text), "cannot write %s: %s", c->out.raw, strerror(error));
@@ -344,10 +259,10 @@ static void trace_host(struct companion *c)
 		report(c, "failed", text);
 		return;
 	}
-	look_init(&c->look, c->session, &c->map);
+	look_init(&c->look, c->session, c->maps.maps);
 	if (in_memory) {
 		c->flight = &flight;
-		flight_init(&flight, &writer, &c->look, &c->map, c->out.trace);
+		flight_init(&flight, &writer, &c->look, c->maps.maps, c->out.trace);
 	} else {
 		tell_where(c, fd);
 	}
@@ -368,7 +283,8 @@ int cmd_companion(int argc, char **argv)
 		return CLI_FAILED;
 	}
 	int session_fd = atoi(argv[1]);
-	struct companion c = {.report = atoi(argv[2]), .answer = atoi(argv[3])};
+	static struct companion c;
+	c = (struct companion){.report = atoi(argv[2]), .answer = atoi(argv[3])};
 	if (!adopt(&c, session_fd)) {
 		cli_say("companion: the session is damaged");
 		return CLI_FAILED;
@@ -378,7 +294,7 @@ int cmd_companion(int argc, char **argv)
 	atomic_store(&s->companion_state, AF_COMPANION_DRAINING);
 	atomic_store(&s->companion_pid, (uint32_t)getpid());
 	(void)!chdir("/");
-	if (settle_map(&c))
+	if (settle_maps(&c))
 		trace_host(&c);
 	atomic_store(&s->companion_state, AF_COMPANION_DONE);
 	wake(&s->companion_state);

@@ -51,7 +51,7 @@ static int64_t asked_by_wrapper(const struct flight *flight)
 }
 
 void flight_init(struct flight *flight, struct af_writer *writer, const struct look *look,
-		 const struct af_futuremap *map, const char *output)
+		 const struct af_futuremap *maps, const char *output)
 {
 	*flight = (struct flight){
 		.writer = writer,
@@ -62,7 +62,7 @@ void flight_init(struct flight *flight, struct af_writer *writer, const struct l
 	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 	sigaction(SIGUSR2, &action, NULL);
 	if (flight->session->slow_poll) {
-		slow_polls_init(&flight->slow, flight->session, map);
+		slow_polls_init(&flight->slow, flight->session, maps);
 		writer->watch = slow_polls_watch;
 		writer->watcher = &flight->slow;
 	}

@@ -24,9 +24,9 @@ struct flight {
 	uint64_t next_slow; /* ms: from when on slow polls count again */
 };
 
-/* `output`, `look` and `map` must outlive it. Catches SIGUSR2. */
+/* `output`, `look` and `maps`, by object, must outlive it. Catches SIGUSR2. */
 void flight_init(struct flight *flight, struct af_writer *writer, const struct look *look,
-		 const struct af_futuremap *map, const char *output);
+		 const struct af_futuremap *maps, const char *output);
 /* Writes a snapshot if there is reason to. Before each draining. */
 void flight_look(struct flight *flight);
 /* Waits for the traces that are being made. */

@@ -31,11 +31,11 @@ static uint64_t milliseconds(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-void look_init(struct look *look, struct af_session *session, const struct af_futuremap *map)
+void look_init(struct look *look, struct af_session *session, const struct af_futuremap *maps)
 {
 	*look = (struct look){
 		.session = session,
-		.map = map,
+		.maps = maps,
 		.result = -1,
 		.next = milliseconds() + FIRST,
 		.interval = SHORTEST,
@@ -71,7 +71,7 @@ static int look_once(const struct look *look)
 	if (!look->asked)
 		setpriority(PRIO_PROCESS, 0, NICE);
 	const struct af_look_block before = {look->block, look->block ? look->size : 0};
-	struct af_error *error = af_look(look->session, look->map, &before, &block);
+	struct af_error *error = af_look(look->session, look->maps, &before, &block);
 	bool written = !error && write_all(look->result, block.data, block.length);
 	af_error_destroy(error);
 	af_text_deinit(&block);

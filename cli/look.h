@@ -18,10 +18,10 @@
 
 struct look {
 	struct af_session *session;
-	const struct af_futuremap *map;
-	pid_t child;	   /* that looks at this moment, or 0 */
-	int result;	   /* memory that it writes to */
-	bool asked;	   /* the host has said that it ends: `child` is for that */
+	const struct af_futuremap *maps; /* by object */
+	pid_t child;			 /* that looks at this moment, or 0 */
+	int result;			 /* memory that it writes to */
+	bool asked;			 /* the host has said that it ends: `child` is for that */
 	bool impossible;   /* not while it runs: not permitted, or it takes too long */
 	uint64_t next;	   /* when the next one is due, ms of CLOCK_MONOTONIC */
 	uint64_t interval; /* ms between two */
@@ -29,7 +29,7 @@ struct look {
 	size_t size;
 };
 
-void look_init(struct look *look, struct af_session *session, const struct af_futuremap *map);
+void look_init(struct look *look, struct af_session *session, const struct af_futuremap *maps);
 /* To be called often while the host runs: looks now and then, and when the host ends, and lets
    that go on then. True while the host waits for it. */
 bool look_go_on(struct look *look);

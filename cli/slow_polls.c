@@ -20,9 +20,9 @@ struct slow_thread {
 };
 
 void slow_polls_init(struct slow_polls *slow, struct af_session *session,
-		     const struct af_futuremap *map)
+		     const struct af_futuremap *maps)
 {
-	*slow = (struct slow_polls){.session = session, .map = map};
+	*slow = (struct slow_polls){.session = session, .maps = maps};
 	slow->threads = calloc(THREADS_MAX, sizeof(*slow->threads)); /* touched as used */
 	slow->n_threads = slow->threads ? THREADS_MAX : 0;
 }
@@ -47,11 +47,22 @@ static double ticks_per_ns(const struct af_session *s)
 	return ns ? (double)ticks / (double)ns : 1;
 }
 
+/* NULL if no map knows it. */
+static const char *name_of(const struct slow_polls *slow, uint32_t function)
+{
+	for (uint32_t i = 0; i < AF_OBJECTS; i++) {
+		const struct af_futuremap *map = &slow->maps[i];
+		uint32_t index = function - slow->session->objects[i].first_function;
+		if (map->header && index < map->header->polls.count)
+			return af_futuremap_string(map, af_futuremap_polls(map, index)->name);
+	}
+	return NULL;
+}
+
 const char *slow_polls_name(const struct slow_polls *slow)
 {
-	if (slow->function >= slow->map->header->polls.count)
-		return "a poll";
-	return af_futuremap_string(slow->map, af_futuremap_polls(slow->map, slow->function)->name);
+	const char *name = name_of(slow, slow->function);
+	return name ? name : "a poll";
 }
 
 uint64_t slow_polls_ns(const struct slow_polls *slow)
@@ -63,11 +74,8 @@ uint64_t slow_polls_ns(const struct slow_polls *slow)
 static bool may_block(const struct slow_polls *slow, uint32_t function)
 {
 	static const char blocking[] = "tokio::runtime::blocking::task::BlockingTask<";
-	if (function >= slow->map->header->polls.count)
-		return false;
-	const char *name =
-		af_futuremap_string(slow->map, af_futuremap_polls(slow->map, function)->name);
-	return !strncmp(name, blocking, sizeof(blocking) - 1);
+	const char *name = name_of(slow, function);
+	return name && !strncmp(name, blocking, sizeof(blocking) - 1);
 }
 
 static void find(struct slow_polls *slow, uint32_t function, uint64_t ticks, bool open)

@@ -14,8 +14,8 @@
 
 struct slow_polls {
 	struct af_session *session;
-	const struct af_futuremap *map; /* names, and which closures may block */
-	struct slow_thread *threads;	/* by number */
+	const struct af_futuremap *maps; /* by object: names, and which closures may block */
+	struct slow_thread *threads;	 /* by number */
 	uint32_t n_threads;
 	uint64_t limit;	   /* ticks; grows exact with the length of the recording */
 	uint32_t function; /* of the last one found */
@@ -25,7 +25,7 @@ struct slow_polls {
 };
 
 void slow_polls_init(struct slow_polls *slow, struct af_session *session,
-		     const struct af_futuremap *map);
+		     const struct af_futuremap *maps);
 void slow_polls_deinit(struct slow_polls *slow);
 
 /* Looks at a chunk that is about to be drained; af_writer.watch. */

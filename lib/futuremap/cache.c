@@ -29,9 +29,18 @@ static size_t append(char *to, size_t size, size_t at, const char *text)
 	return at + length;
 }
 
+static char kept[PATH_MAX];
+static const char *kept_reason;
+static bool is_kept;
+
 /* The directory's path; NULL or why there is none. */
 static const char *directory_path(char *path, size_t size)
 {
+	if (is_kept) {
+		if (!kept_reason)
+			append(path, size, 0, kept);
+		return kept_reason;
+	}
 	const char *own = getenv("ASYNCFLAME_CACHE"), *xdg = getenv("XDG_CACHE_HOME");
 	const char *home = getenv("HOME");
 	size_t at = 0;
@@ -46,6 +55,12 @@ static const char *directory_path(char *path, size_t size)
 		return "no cache directory: neither ASYNCFLAME_CACHE nor HOME is set";
 	}
 	return at < size ? NULL : "the path of the cache directory is too long";
+}
+
+void af_cache_keep_directory(void)
+{
+	kept_reason = directory_path(kept, sizeof(kept));
+	is_kept = true;
 }
 
 /* mkdir -p with mode 0700. */

@@ -452,6 +452,9 @@ uint32_t af_futuremap_place(const struct af_futuremap *map, uint64_t pc, uint32_
 /* Opens the cache directory; with `create` makes it (0700). -1 and a static reason in
    *why (may be NULL) where there is none to be had. Allocates nothing. */
 int af_cache_open_dir(bool create, const char **why);
+/* Looks for the directory in the environment for the last time: from now on it is where it is
+   now, and the host may change its environment in any thread. Not thread safe. */
+void af_cache_keep_directory(void);
 /* Writes the file name for a build-id into `name` (>= 2*AFM_BUILD_ID_MAX + 16 bytes). */
 void af_cache_name(char *name, size_t size, const uint8_t *build_id, uint32_t build_id_size);
 /* Opens and checks the cached map of a build-id; NULL or a static reason. Signal and

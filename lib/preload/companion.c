@@ -63,8 +63,7 @@ static bool find_program(const struct af_config *config, char *path)
 	return false;
 }
 
-static const char *fill(struct af_session *s, const struct af_config *config,
-			const struct af_host *host)
+const char *af_session_describe(struct af_session *s, const struct af_config *config)
 {
 	s->host_pid = (uint32_t)getpid();
 	s->quiet = config->quiet;
@@ -75,8 +74,6 @@ static const char *fill(struct af_session *s, const struct af_config *config,
 	s->slow_poll = config->slow_poll;
 	s->wait_at_exit = !config->run_directory;
 	s->main_program = config->main_pid == s->host_pid || !config->main_pid;
-	s->build_id_size = host->build_id_size;
-	memcpy(s->build_id, host->build_id, sizeof(s->build_id));
 	ssize_t n = readlink("/proc/self/exe", s->executable, AF_PATH_MAX - 1);
 	if (n <= 0)
 		return "/proc is not there";
@@ -89,15 +86,16 @@ static const char *fill(struct af_session *s, const struct af_config *config,
 	s->base_realtime = now(CLOCK_REALTIME);
 	s->base_monotonic = now(CLOCK_MONOTONIC);
 	s->base_tsc = __rdtsc();
-	atomic_store(&s->load_bias, host->place.load_bias);
+	/* The executable is number 0, whether it holds futures or not. */
+	atomic_store(&s->n_objects, 1);
+	atomic_store(&s->objects[0].map_state, AF_MAP_NOTHING);
 	return NULL;
 }
 
-struct af_session *af_session_create(const struct af_config *config, const struct af_host *host,
-				     int *fd, const char **why)
+struct af_session *af_session_create(const struct af_config *config, int *fd, const char **why)
 {
 	struct af_session *s = af_session_map(fd);
-	*why = s ? fill(s, config, host) : "no shared memory";
+	*why = s ? af_session_describe(s, config) : "no shared memory";
 	if (s && *why) {
 		af_session_destroy(s);
 		close(*fd);

@@ -11,14 +11,16 @@
 #include <stdbool.h>
 
 #include "preload/config.h"
-#include "preload/host.h"
 #include "preload/start.h"
 #include "record/session.h"
 
-/* Makes the session's memory and fills in who and what. NULL if that cannot be had; then
-   *why says so. *fd is the memory's descriptor, the caller's to close. */
-struct af_session *af_session_create(const struct af_config *config, const struct af_host *host,
-				     int *fd, const char **why);
+/* Fills in who and what, from now on the start of the session: its head only, the memory of
+   which is zero. NULL or why that cannot be. */
+const char *af_session_describe(struct af_session *s, const struct af_config *config);
+
+/* Makes the session's memory and fills in the same. NULL if that cannot be had; then *why says
+   so. *fd is the memory's descriptor, the caller's to close. */
+struct af_session *af_session_create(const struct af_config *config, int *fd, const char **why);
 void af_session_destroy(struct af_session *session);
 
 /* Waits for the companion's answer (af_companion_start): true if it came, false if the

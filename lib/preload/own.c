@@ -146,19 +146,9 @@ static void tell_wrapper(struct af_session *s)
 	call(SYS_close, fd, 0, 0);
 }
 
-/* From the beginning: with the map in the file, so that nobody needs the program. */
+/* From the beginning: with the maps in the file, so that nobody needs the program. */
 static bool begin(struct af_session *s)
 {
-	struct stat st;
-	long map = call(SYS_openat, AT_FDCWD, (long)s->map_path, O_RDONLY | O_CLOEXEC);
-	if (map < 0)
-		return false;
-	long at = call(SYS_fstat, map, (long)&st, 0);
-	if (!at)
-		at = af_syscall6(SYS_mmap, 0, st.st_size, PROT_READ, MAP_PRIVATE, map, 0);
-	call(SYS_close, map, 0, 0);
-	if (at < 0 && at > -4096)
-		return false;
 	choose_output(s);
 	if (!s->main_program)
 		make_own(s);
@@ -167,8 +157,7 @@ static bool begin(struct af_session *s)
 		make_own(s);
 		fd = try_open(s);
 	}
-	bool begun = fd >= 0 && !af_writer_begin(&writer, (int)fd, s, (void *)at, st.st_size);
-	call(SYS_munmap, at, st.st_size, 0);
+	bool begun = fd >= 0 && !af_writer_begin(&writer, (int)fd, s);
 	if (begun)
 		tell_wrapper(s);
 	return begun;

@@ -7,7 +7,7 @@
  * The constructor, in order:
  *   1. Is this a program to be traced? Else return at once: the preload reaches every
  *      child of the host, every shell and every `ls`.
- *   2. The map: from the cache, or made by the companion, for which we wait.
+ *   2. The maps: from the cache, or made by the companion, for which we wait.
  *   3. Patch, start recording, let the host run.
  * Whatever fails on the way, the host runs on untraced, with one line said.
  *
@@ -30,22 +30,15 @@
 #include "preload/companion.h"
 #include "preload/config.h"
 #include "preload/host.h"
+#include "preload/objects.h"
 #include "preload/own.h"
+#include "preload/say.h"
 #include "patch/plan/site.h"
 #include "record/parked.h"
 #include "record/syscall.h"
 #include "record/thread.h"
 
 #define LOOK_STEPS 30 /* of 100 ms; it takes far less, where there is a processor for it */
-
-static void say(const char *what, const char *why)
-{
-	char line[AF_PATH_MAX + 256];
-	int n = snprintf(line, sizeof(line), "asyncflame: %s: %s\n", what, why);
-	if (n > 0)
-		(void)!write(STDERR_FILENO, line,
-			     (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
-}
 
 static void wake(_Atomic uint32_t *word)
 {
@@ -58,124 +51,80 @@ static void set_host_state(struct af_session *s, enum af_host_state state)
 	wake(&s->host_state);
 }
 
-/* The map that the companion has made or found. */
-static bool companions_map(struct af_session *s, struct af_futuremap *map)
+static void hook_everything(struct af_session *s)
 {
-	if (atomic_load(&s->map_state) != AF_MAP_READY)
-		return false; /* the companion has said why */
-	const char *why = af_futuremap_open(map, -100 /* AT_FDCWD */, s->map_path,
-					    strncmp(s->map_path, "/proc/", 6) != 0);
-	if (why && !s->quiet)
-		say("the future map cannot be used", why);
-	return !why;
-}
-
-static void hook_everything(struct af_session *s, const struct af_host *host,
-			    const struct af_config *config, const struct af_futuremap *map)
-{
-	struct af_filter filter = {config->filter, config->generated_only};
-	af_record_fork = af_session_fork;
-	af_record_drain = af_own_drain;
 	af_record_start(s);
-	if (af_host_threads() > 1) {
-		s->hooks.functions = map->header->polls.count;
-		s->hooks.refused[AF_REFUSAL_THREADS] = s->hooks.functions;
-	} else {
-		if (af_parked_start(map, host->place.load_bias))
-			af_patch_vtables(map, &host->place);
-		af_patch_apply(map, &host->place, &filter, 0, &s->hooks);
-	}
+	af_objects_hook(s, af_host_threads() > 1 ? AF_REFUSAL_THREADS : 0);
 	set_host_state(s, AF_HOST_RECORDING);
 }
 
-/* Where the map in the cache lies, for those who record without a companion. */
-static void note_map_path(struct af_session *s, const struct af_host *host)
+/* No companion: all is well all the same, if a map is there already. */
+static bool go_alone(struct af_session *s, const char *why)
 {
-	char name[2 * AFM_BUILD_ID_MAX + 16], link[32];
-	int fd = af_cache_open_dir(false, NULL);
-	if (fd < 0)
-		return;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, s->map_path, AF_PATH_MAX / 2);
-	af_cache_name(name, sizeof(name), host->build_id, host->build_id_size);
-	if (n > 0)
-		snprintf(s->map_path + n, AF_PATH_MAX / 2, "/%s", name);
-	close(fd);
-}
-
-/* No companion: all is well all the same, if the map is there already. */
-static bool go_alone(struct af_session *s, bool have_map, const char *why)
-{
-	if (have_map && af_own_drain(s))
+	if (af_objects_open(s, af_say) && af_own_drain(s))
 		return true;
-	say("not tracing", why);
+	af_say("not tracing", why);
 	return false;
 }
 
-/* The map that the companion makes, if it was not in the cache. */
-static bool wait_for_map(struct af_session *s, struct af_futuremap *map, int answer)
+/* The maps that the companion makes, where they were not in the cache. */
+static bool wait_for_maps(struct af_session *s, int answer)
 {
-	if (af_companion_answered(answer))
-		return companions_map(s, map);
-	say("not tracing", "the companion process ended early");
-	return false;
+	const char *name;
+	if (af_objects_wanted(s, &name) && !af_companion_answered(answer)) {
+		af_say("not tracing", "the companion process ended early");
+		return false;
+	}
+	/* Where there is none the companion has said why. */
+	return af_objects_open(s, s->quiet ? NULL : af_say);
 }
 
-static bool start_session(const struct af_config *config, const struct af_host *host,
-			  struct af_futuremap *map, bool have_map)
+static bool start_session(const struct af_config *config)
 {
 	const char *why;
 	int fd, answer;
-	struct af_session *s = af_session_create(config, host, &fd, &why);
+	struct af_session *s = af_session_create(config, &fd, &why);
 	if (!s) {
-		say("not tracing", why);
+		af_say("not tracing", why);
 		return false;
 	}
-	if (have_map)
-		note_map_path(s, host);
+	af_objects_enter(s);
 	why = af_companion_start(s, fd, &answer);
 	close(fd);
+	bool ready;
 	if (why) {
-		have_map = go_alone(s, have_map, why);
+		ready = go_alone(s, why);
 	} else {
-		have_map = have_map || wait_for_map(s, map, answer);
+		ready = wait_for_maps(s, answer);
 		close(answer);
 	}
-	if (!have_map) {
+	if (!ready) {
 		set_host_state(s, AF_HOST_NOT_TRACING);
 		af_session_destroy(s);
 		return false;
 	}
-	hook_everything(s, host, config, map);
-	pthread_atfork(NULL, NULL, af_record_forked);
+	hook_everything(s);
 	return true;
 }
 
 __attribute__((constructor)) static void af_preload_start(void)
 {
 	struct af_config config;
-	struct af_host host;
-	struct af_futuremap map = {0};
 	int saved = errno;
 	if (getauxval(AT_SECURE))
 		return;
 	af_config_read(&config);
 	if (config.children_only && config.main_pid == (uint32_t)getpid())
 		return;
-	af_host_find(&host);
-	bool cached = host.build_id_size && !af_cache_load(&map, host.build_id, host.build_id_size);
-	bool have_map = cached && map.header->verdict == AFM_FUTURES;
-	bool nothing = cached && map.header->verdict == AFM_NO_ASYNC;
-	if (!cached) {
-		af_host_look(&host);
-		nothing = !host.may_hold_futures;
-	}
-	const char *malformed = nothing ? NULL : af_filter_check(config.filter);
+	af_record_fork = af_session_fork;
+	af_record_drain = af_own_drain;
+	bool any = af_objects_find();
+	const char *malformed = any ? af_filter_check(config.filter) : NULL;
 	if (malformed)
-		say("ASYNCFLAME_FILTER is malformed, not tracing", malformed);
-	else if (!nothing)
-		start_session(&config, &host, &map, have_map);
-	af_futuremap_close(&map);
+		af_say("ASYNCFLAME_FILTER is malformed, not tracing", malformed);
+	else if (any && start_session(&config))
+		pthread_atfork(NULL, NULL, af_record_forked);
+	af_objects_settle();
 	errno = saved;
 }
 
@@ -192,9 +141,9 @@ static void finish_alone(struct af_session *s)
 	else
 		snprintf(text, sizeof(text), "%llu records or more are lost",
 			 (unsigned long long)atomic_load(&s->dropped));
-	say(raw ? "there was no companion process to the end; to make a trace of the recording"
-		: "there was no companion process to the end",
-	    text);
+	af_say(raw ? "there was no companion process to the end; to make a trace of the recording"
+		   : "there was no companion process to the end",
+	       text);
 }
 
 /*

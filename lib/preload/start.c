@@ -204,6 +204,27 @@ static void copy_path(char *to, const char *from)
 	af_put_text(to, to + AF_PATH_MAX, from);
 }
 
+/* Those that are known: the same code, the same numbers. What was still wanted then is not hooked. */
+static void copy_objects(struct af_session *to, const struct af_session *from)
+{
+	uint32_t n = atomic_load(&from->n_objects);
+	for (uint32_t i = 0; i < n && i < AF_OBJECTS; i++) {
+		const struct af_session_object *there = &from->objects[i];
+		struct af_session_object *here = &to->objects[i];
+		here->load_bias = there->load_bias;
+		here->start = there->start;
+		here->build_id_size = there->build_id_size;
+		for (unsigned k = 0; k < sizeof(here->build_id); k++)
+			here->build_id[k] = there->build_id[k];
+		here->first_function = there->first_function;
+		af_put_text(here->map_path, here->map_path + AF_MAP_PATH_MAX, there->map_path);
+		uint32_t state = atomic_load(&there->map_state);
+		atomic_store(&here->map_state, state == AF_MAP_WANTED ? AF_MAP_NOTHING : state);
+	}
+	atomic_store(&to->n_objects, n);
+	atomic_store(&to->functions, atomic_load(&from->functions));
+}
+
 /* What is the same for parent and child. The time base too: their traces can be laid side
    by side. */
 static void copy_description(struct af_session *to, const struct af_session *from)
@@ -219,16 +240,12 @@ static void copy_description(struct af_session *to, const struct af_session *fro
 	to->base_tsc = from->base_tsc;
 	to->base_monotonic = from->base_monotonic;
 	to->base_realtime = from->base_realtime;
-	to->build_id_size = from->build_id_size;
-	for (unsigned i = 0; i < sizeof(to->build_id); i++)
-		to->build_id[i] = from->build_id[i];
 	copy_path(to->executable, from->executable);
 	copy_path(to->output, from->output);
 	copy_path(to->filter, from->filter);
 	copy_path(to->run_directory, from->run_directory);
 	copy_path(to->program, from->program);
-	copy_path(to->map_path, from->map_path);
-	atomic_store(&to->load_bias, atomic_load(&from->load_bias));
+	copy_objects(to, from);
 	to->hooks.functions = from->hooks.functions;
 	to->hooks.hooked = from->hooks.hooked;
 	for (unsigned i = 0; i < sizeof(to->hooks.refused) / sizeof(to->hooks.refused[0]); i++)
@@ -268,5 +285,17 @@ struct af_session *af_session_fork(struct af_session *parents)
 		close_fd(fd);
 	}
 	leave_parents(parents);
+	return s;
+}
+
+struct af_session *af_session_late(const struct af_session *description, int *fd)
+{
+	struct af_session *s = af_session_map(fd);
+	if (!s)
+		return NULL;
+	copy_description(s, description);
+	s->host_pid = (uint32_t)call(SYS_getpid, 0, 0, 0);
+	/* A forked copy has a file of its own, and nothing of its parent's to go on with. */
+	s->main_program = description->main_program && s->host_pid == description->host_pid;
 	return s;
 }

@@ -25,6 +25,11 @@ const char *af_companion_start(struct af_session *session, int fd, int *answer);
    if it calls exec.) -1 without a wrapper. */
 int af_report_create(const struct af_session *session);
 
+/* Memory for the session that `description` (a session's head) describes, to which a companion
+   is still to be started; in this process, which may be a forked copy of the one that
+   described it. NULL if there is none. *fd as above. */
+struct af_session *af_session_late(const struct af_session *description, int *fd);
+
 /* af_record_fork: the forked process's own session and companion, NULL if it can have
    none. */
 struct af_session *af_session_fork(struct af_session *parents);

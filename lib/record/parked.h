@@ -25,27 +25,34 @@
 struct af_hook;
 
 #define AF_PARKED_LEAVES 8 /* of one task at a time: more are not told */
+#define AF_PLACES 256	   /* objects and addresses that one was loaded at */
 
 /*
- * Makes the steps of `map` those that roots follow; copies what it needs. In the
- * constructor, before any hook. False if there is no memory: then nothing is read.
+ * Makes the steps of `map` those that roots of place `place` follow, an object with the number
+ * `number` in the session, loaded at load_bias; copies what it needs. Before any hook of
+ * that place: other places may be in use by other threads. One caller at a time. False if
+ * there is no memory: then nothing is read.
  */
-bool af_parked_start(const struct af_futuremap *map, uint64_t load_bias);
+bool af_parked_start(uint32_t place, const struct af_futuremap *map, uint64_t load_bias,
+		     uint32_t number);
+/* The object is not there any more, until af_parked_start with the same arguments: what
+   refers to it is not followed. */
+void af_parked_stop(uint32_t place);
 
 /* What a root's hook keeps for af_parked_record; 0 where there is nothing to read. */
-uint64_t af_parked_root(const struct afm_root *root);
+uint64_t af_parked_root(uint32_t place, const struct afm_root *root);
 
 /* From the stubs of roots, at entry: records where the task at `header` was parked. No
    libc, no vector registers, signal safe. */
 void af_parked_record(uint64_t header, const struct af_hook *hook);
 
 /*
- * A runtime that shuts down is about to drop the future of the task at `header`, of which the
- * caller has a reference: records where it stands and that it ends. `dropped` is the record's
+ * A runtime that shuts down is about to drop the future of the task at `header`, of an object at
+ * `place`, of which the caller has a reference: records where it stands and that it ends. `dropped` is the record's
  * word: function, and the task's id. `root` as of af_parked_root(), 0: where is not read.
  * Another thread may poll the task at the same time: so pointers are followed through the
  * kernel, which takes longer, and is given up when it has taken long altogether.
  */
-void af_parked_dropped(uint64_t header, uint64_t root, uint64_t dropped);
+void af_parked_dropped(uint32_t place, uint64_t header, uint64_t root, uint64_t dropped);
 
 #endif

@@ -2,6 +2,7 @@
 #include "record/parked_guard.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <sys/mman.h>
 
 #include "record/parked.h"
@@ -19,32 +20,68 @@ static struct reader {
 	char pad[60];
 } readers[READERS] __attribute__((aligned(4096)));
 
-static struct {
+/* By place. Never taken away; `ready` is set last. */
+static struct guard {
 	const struct af_guard_vtable *vtables; /* by address */
 	uint32_t count;
-	uint32_t offset; /* of the vtable's address in a header */
-	uint32_t id;	 /* of the id's offset in a vtable */
-	bool ready;
-} guard;
+	_Atomic bool ready;
+} guards[AF_PLACES];
+static _Atomic uint32_t n_guards;
+static uint32_t offset_in_header; /* of the vtable's address */
+static uint32_t offset_of_id;	  /* of the id's offset in a vtable */
 
 static _Atomic uint32_t shutting_down;
 static _Atomic uint64_t last_shutdown; /* ticks; 0: none yet */
 
-void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset,
-		    uint32_t id_offset)
+/* A copy, for good: an address of an object that is gone may still be looked for. */
+static bool keep(struct guard *guard, const struct af_guard_vtable *vtables, uint32_t count)
 {
-	guard.vtables = vtables;
-	guard.count = count;
-	guard.offset = vtable_offset;
-	guard.id = id_offset;
-	/* A forked process has none of its parent's readers. */
-	af_syscall4(SYS_madvise, (long)readers, sizeof(readers), MADV_WIPEONFORK, 0);
-	guard.ready = true;
+	long at = af_syscall6(SYS_mmap, 0, count * sizeof(*vtables), PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at < 0 && at > -4096)
+		return false;
+	struct af_guard_vtable *copy = (void *)at;
+	for (uint32_t i = 0; i < count; i++)
+		copy[i] = vtables[i];
+	guard->vtables = copy;
+	guard->count = count;
+	return true;
 }
 
-void af_guard_never(void)
+static bool is_same(const struct guard *guard, const struct af_guard_vtable *vtables,
+		    uint32_t count)
 {
-	guard.ready = false;
+	bool same = guard->count == count;
+	for (uint32_t i = 0; same && i < count; i++)
+		same = guard->vtables[i].address == vtables[i].address &&
+		       guard->vtables[i].shutdown == vtables[i].shutdown;
+	return same;
+}
+
+bool af_guard_start(uint32_t place, const struct af_guard_vtable *vtables, uint32_t count,
+		    uint32_t vtable_offset, uint32_t id_offset)
+{
+	struct guard *guard = &guards[place];
+	if (atomic_load(&n_guards) &&
+	    (offset_in_header != vtable_offset || offset_of_id != id_offset))
+		return false;
+	offset_in_header = vtable_offset;
+	offset_of_id = id_offset;
+	if (!guard->count && !keep(guard, vtables, count))
+		return false;
+	if (!is_same(guard, vtables, count))
+		return false;
+	if (place >= atomic_load(&n_guards))
+		atomic_store(&n_guards, place + 1);
+	/* A forked process has none of its parent's readers. */
+	af_syscall4(SYS_madvise, (long)readers, sizeof(readers), MADV_WIPEONFORK, 0);
+	atomic_store(&guard->ready, true);
+	return true;
+}
+
+void af_guard_stop(uint32_t place)
+{
+	atomic_store(&guards[place].ready, false);
 }
 
 static bool is_open(void)
@@ -56,10 +93,10 @@ static bool is_open(void)
 	return !last || __builtin_ia32_rdtsc() - last > STAYS_CLOSED;
 }
 
-bool af_guard_enter(void)
+bool af_guard_enter(uint32_t place)
 {
 	uint32_t number = af_thread.number - 1; /* none yet: the greatest there is */
-	if (!guard.ready || number >= READERS)
+	if (!atomic_load_explicit(&guards[place].ready, memory_order_relaxed) || number >= READERS)
 		return false;
 	/* A full barrier: either who closes sees us inside, or we see it closed. */
 	atomic_fetch_add(&readers[number].inside, 1);
@@ -97,26 +134,42 @@ static void wait_for_readers(void)
 	}
 }
 
-static const struct af_guard_vtable *find_vtable(uint64_t vtable)
+static const struct af_guard_vtable *search(const struct guard *guard, uint64_t vtable)
 {
-	uint32_t low = 0, high = guard.count;
+	uint32_t low = 0, high = guard->count;
 	while (high - low > 1) {
 		uint32_t middle = low + (high - low) / 2;
-		if (guard.vtables[middle].address <= vtable)
+		if (guard->vtables[middle].address <= vtable)
 			low = middle;
 		else
 			high = middle;
 	}
-	return &guard.vtables[low];
+	return guard->count && guard->vtables[low].address == vtable ? &guard->vtables[low] : NULL;
+}
+
+/* Of an object that is there, if there is one: an address may be used again. */
+static const struct af_guard_vtable *find_vtable(uint64_t vtable, uint32_t *place)
+{
+	const struct af_guard_vtable *found = NULL;
+	uint32_t n = atomic_load(&n_guards);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct af_guard_vtable *here = search(&guards[i], vtable);
+		if (here && (!found || atomic_load(&guards[i].ready))) {
+			found = here;
+			*place = i;
+		}
+	}
+	return found;
 }
 
 /* A panic that passes keeps readers out for ever, which harms nobody. */
 void af_guard_shutdown(void *header)
 {
-	uint64_t vtable = *(uint64_t *)((char *)header + guard.offset);
-	uint64_t id = (uint64_t)header + *(uint64_t *)(vtable + guard.id);
-	const struct af_guard_vtable *known = find_vtable(vtable);
-	af_parked_dropped((uint64_t)header, known->root, known->payload | *(uint64_t *)id);
+	uint64_t vtable = *(uint64_t *)((char *)header + offset_in_header);
+	uint64_t id = (uint64_t)header + *(uint64_t *)(vtable + offset_of_id);
+	uint32_t place = 0;
+	const struct af_guard_vtable *known = find_vtable(vtable, &place);
+	af_parked_dropped(place, (uint64_t)header, known->root, known->payload | *(uint64_t *)id);
 	atomic_fetch_add(&shutting_down, 1);
 	wait_for_readers();
 	known->shutdown(header);

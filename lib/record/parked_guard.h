@@ -13,9 +13,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* True: pointers may be followed until af_guard_leave(), of the same thread. False: not now, or
-   nothing is guarded. Nests (signal handlers). */
-bool af_guard_enter(void);
+/* True: pointers of a task whose root is of place `place` (parked.h) may be followed until
+   af_guard_leave(), of the same thread. False: not now, or nothing is guarded. Nests (signal
+   handlers). */
+bool af_guard_enter(uint32_t place);
 void af_guard_leave(void);
 
 /* A task vtable whose `shutdown` is to go through us. */
@@ -27,16 +28,18 @@ struct af_guard_vtable {
 };
 
 /*
- * Readers may enter: `vtables`, sorted by address, are guarded from now on. They stay in use;
- * the vtable's address lies in a task's header at `vtable_offset`, and at `id_offset` of the vtable
- * how far from the header the task's id lies. In the constructor.
+ * Readers may enter: `vtables` of place `place`, sorted by address, are guarded from now on. The
+ * vtable's address lies in a task's header at `vtable_offset`, and at `id_offset` of the vtable how
+ * far from the header the task's id lies. False, and nobody may enter, if these are others
+ * than before, if the place has had other vtables, or without memory. Before any hook of
+ * that place; one caller at a time.
  */
-void af_guard_start(const struct af_guard_vtable *vtables, uint32_t count, uint32_t vtable_offset,
-		    uint32_t id_offset);
+bool af_guard_start(uint32_t place, const struct af_guard_vtable *vtables, uint32_t count,
+		    uint32_t vtable_offset, uint32_t id_offset);
 
-/* Not all of them could be guarded: nobody may enter. Those that were still come to
-   af_guard_shutdown(). */
-void af_guard_never(void);
+/* Not all of them could be guarded, or the object is gone: nobody may enter. Those that were
+   still come to af_guard_shutdown(). */
+void af_guard_stop(uint32_t place);
 
 /* Stands in the guarded vtables for `shutdown`: records where the task stands, which is its end,
    and lets no reader be inside around the real one. */

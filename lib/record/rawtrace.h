@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define AFR_MAGIC "AFRAW\0\1\n"
-#define AFR_VERSION 2
+#define AFR_VERSION 3
 
 /*
  * One record, 16 bytes, written by one thread into its own chunk:
@@ -110,9 +110,9 @@ struct afr_block {
 
 /* Function numbers first_function .. + map polls are this object's polls, in map order. */
 struct afr_object {
-	uint64_t load_bias;	/* run-time address - link-time address */
+	uint64_t load_bias;	/* run-time address - link-time address, when first loaded */
 	uint32_t first_function;
-	uint32_t reserved;
+	uint32_t number;	/* as nodes name it; 0: the executable */
 };
 
 struct afr_chunk {
@@ -127,7 +127,7 @@ struct afr_chunk {
 struct afr_node {
 	uint32_t number;	/* as records name it; 1 .. */
 	uint32_t parent;	/* the level above, 0: the task's own future */
-	uint32_t object;	/* which OBJECT block, from 0 */
+	uint32_t object;	/* number of the object */
 	uint32_t step_case;	/* in its map's step_cases */
 };
 
@@ -159,7 +159,8 @@ struct afr_look_task {
 	uint32_t tid;		/* AFR_BY_STACK: of the thread that drives it */
 	uint8_t state;		/* enum afr_look_state */
 	uint8_t found_by;	/* enum afr_found_by */
-	uint8_t reserved[2];
+	uint8_t object;		/* AFR_BY_HEADER: number of the one that its root is in */
+	uint8_t reserved;
 };
 
 enum afr_level_state { AFR_LEVEL_NOT_STARTED = 0, AFR_LEVEL_SUSPENDED, AFR_LEVEL_HAND };
@@ -169,7 +170,7 @@ struct afr_look_level {
 	uint64_t address;	/* of the future */
 	uint32_t parent;	/* level of the same task, from its first, before this one;
 				   0xffffffff: none */
-	uint32_t object;	/* which OBJECT block, from 0 */
+	uint32_t object;	/* number of the object */
 	uint32_t type, variant;	/* in its map; variant 0xffffffff: none */
 	uint32_t state;		/* enum afr_level_state */
 	uint32_t reserved;

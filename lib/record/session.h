@@ -37,17 +37,23 @@
 #define AF_MARK_CHUNK_BITS 16
 #define AF_MARK_CHUNK_MASK 0xffffu
 
-/* A node of await stacks: one case of one step (futuremap.h) below another node. Its number is
-   its place in `nodes` + 1; 0 is the task itself. */
+/* A node of await stacks: one case of one step (futuremap.h) of one object below another node.
+   Its number is its place in `nodes` + 1; 0 is the task itself. */
 #define AF_NODES (1u << 16)
 #define AF_NODE_PARENT_SHIFT 40
-static inline uint64_t af_node_key(uint32_t parent, uint32_t step_case)
+#define AF_NODE_OBJECT_SHIFT 32
+static inline uint64_t af_node_key(uint32_t parent, uint32_t object, uint32_t step_case)
 {
-	return (uint64_t)parent << AF_NODE_PARENT_SHIFT | ((uint64_t)step_case + 1);
+	return (uint64_t)parent << AF_NODE_PARENT_SHIFT | (uint64_t)object << AF_NODE_OBJECT_SHIFT |
+	       ((uint64_t)step_case + 1);
 }
 static inline uint32_t af_node_parent(uint64_t key)
 {
 	return (uint32_t)(key >> AF_NODE_PARENT_SHIFT);
+}
+static inline uint32_t af_node_object(uint64_t key)
+{
+	return (uint32_t)(key >> AF_NODE_OBJECT_SHIFT) & 0xff;
 }
 static inline uint32_t af_node_case(uint64_t key)
 {
@@ -77,6 +83,24 @@ enum af_own_state { AF_OWN_NOT = 0, AF_OWN_DRAINING, AF_OWN_OVER };
 enum af_keep { AF_KEEP_ALL = 0, AF_KEEP_OLDEST, AF_KEEP_NEWEST, AF_KEEP_IN_MEMORY };
 enum af_companion_state { AF_COMPANION_NONE = 0, AF_COMPANION_DRAINING, AF_COMPANION_DONE };
 
+/*
+ * What is traced: the executable and libraries. One object is one build, however often and
+ * wherever it is loaded; its number is its place here, for good.
+ */
+#define AF_OBJECTS 64
+#define AF_MAP_PATH_MAX 2048
+struct af_session_object {
+	/* Host, before `n_objects` says that it is there: */
+	uint64_t load_bias; /* when it was first loaded */
+	uint64_t start;	    /* its lowest address then */
+	uint32_t build_id_size;
+	uint8_t build_id[32]; /* size 0 if it has none */
+	/* The host where it has the map, else the companion, which is then woken by full_count: */
+	_Atomic uint32_t map_state; /* enum af_map_state, set last; futex */
+	uint32_t first_function;
+	char map_path[AF_MAP_PATH_MAX]; /* where the map lies if it is READY */
+};
+
 /* clang-format off */
 struct af_session {
 	uint64_t magic;			/* host */
@@ -95,8 +119,6 @@ struct af_session {
 	uint32_t wait_at_exit;		/* the host waits for DONE at its exit: no wrapper does */
 	uint32_t tick_source;		/* enum afr_tick_source */
 	uint64_t base_tsc, base_monotonic, base_realtime;
-	uint32_t build_id_size;
-	uint8_t build_id[32];		/* of the executable; size 0 if it has none */
 	char executable[AF_PATH_MAX];
 	char output[AF_PATH_MAX];	/* absolute; "" = chosen by the companion */
 	char filter[AF_PATH_MAX];
@@ -106,18 +128,20 @@ struct af_session {
 	uint32_t parent_pid;		/* of which the host is a forked copy; 0 = it is none */
 
 	/* Companion, then the host reads: */
-	_Atomic uint32_t map_state;	/* enum af_map_state */
 	_Atomic uint32_t companion_state; /* enum af_companion_state; futex */
 	_Atomic uint32_t companion_pid;
 	_Atomic uint32_t looked;	/* 1: where tasks stand at the end has been read; futex */
-	char map_path[AF_PATH_MAX];	/* where the map lies if map_state is READY */
-	char message[512];		/* why there is none (NOTHING, FAILED) */
+
+	/* Objects that are traced, the executable first: */
+	_Atomic uint32_t n_objects;	/* host */
+	_Atomic uint32_t functions;	/* numbers of functions handed out so far */
+	struct af_session_object objects[AF_OBJECTS];
 
 	/* Host, while it runs: */
 	_Atomic uint32_t host_state;	/* enum af_host_state; futex */
 	_Atomic uint32_t threads;	/* numbers handed out so far */
-	_Atomic uint64_t load_bias;
-	struct afr_hooks hooks;		/* filled before RECORDING */
+	struct afr_hooks hooks;		/* filled before RECORDING; libraries that are loaded
+					   later are added */
 
 	/* Both: */
 	_Atomic uint64_t free_list;	/* tag << 32 | index + 1 of the first free chunk */
@@ -142,6 +166,7 @@ struct af_session {
 		uint32_t nodes;
 		uint32_t slots;		/* KEEP_NEWEST: chunks written, the last over the first */
 		uint64_t slots_at, nodes_at;	/* where they lie in the file, 0 otherwise */
+		uint64_t objects;		/* bit by bit: whose maps are in the file */
 	} written;
 	_Atomic uint32_t drained_by_host; /* enum af_own_state */
 };

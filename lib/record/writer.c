@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -170,6 +171,7 @@ static void attach(struct af_writer *w, int fd, struct af_session *session)
 	w->full = false;
 	w->watch = 0;
 	w->nodes_at = w->slots_at = w->n_slots = w->slots = 0;
+	w->objects = 0;
 	for (uint32_t i = 0; i < AF_CHUNKS; i++)
 		w->patience[i] = 0;
 }
@@ -207,8 +209,78 @@ static void make_slots(struct af_writer *w)
 	call(SYS_ftruncate, w->fd, (long)w->good, 0);
 }
 
-int af_writer_begin(struct af_writer *w, int fd, struct af_session *session, const void *map,
-		    size_t map_size)
+/* Behind the last slot, if there are slots. */
+static uint64_t slots_end(const struct af_writer *w)
+{
+	return w->slots_at + w->n_slots * SLOT_SIZE;
+}
+
+/* Slots from `at` on that were never written, where something lies behind them all. */
+static bool fill_slots(struct af_writer *w, uint64_t at)
+{
+	struct afr_block filler = {.type = AFR_B_FILLER,
+				   .length = slots_end(w) - at - sizeof(filler)};
+	struct iovec part = {&filler, sizeof(filler)};
+	return at == slots_end(w) || write_at(w, at, &part, 1);
+}
+
+/* Behind what there is, or what comes into the slots. */
+static bool write_map(struct af_writer *w, const struct afr_object *object, const void *map,
+		      size_t size)
+{
+	uint64_t behind = w->good;
+	bool jump = w->n_slots && behind < slots_end(w);
+	uint64_t place = jump ? slots_end(w) : behind;
+	if (!write_block_at(w, place, 0, AFR_B_OBJECT, object, sizeof(*object), map, size))
+		return false;
+	return !jump || fill_slots(w, behind);
+}
+
+/* One whose map is known. What cannot be had has no names. */
+static void write_object(struct af_writer *w, uint32_t number)
+{
+	const struct af_session_object *o = &w->session->objects[number];
+	struct afr_object object = {
+		.load_bias = o->load_bias,
+		.first_function = o->first_function,
+		.number = number,
+	};
+	struct stat st;
+	long fd = af_syscall4(SYS_openat, AT_FDCWD, (long)o->map_path,
+			      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+	if (fd < 0)
+		return;
+	long map = -1;
+	if (!call(SYS_fstat, fd, (long)&st, 0) && S_ISREG(st.st_mode) && st.st_size > 0)
+		map = af_syscall6(SYS_mmap, 0, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	call(SYS_close, fd, 0, 0);
+	if (map < 0 && map > -4096)
+		return;
+	write_map(w, &object, (void *)map, (size_t)st.st_size);
+	call(SYS_munmap, map, st.st_size, 0);
+}
+
+/* The maps of objects that have come since the last time. */
+static void write_objects(struct af_writer *w)
+{
+	struct af_session *s = w->session;
+	uint32_t n = atomic_load(&s->n_objects);
+	for (uint32_t i = 0; i < n && i < AF_OBJECTS && !w->error; i++) {
+		/* Acquire: pairs with the release of whoever has found the map. */
+		if (w->objects >> i & 1 ||
+		    atomic_load_explicit(&s->objects[i].map_state, memory_order_acquire) !=
+			    AF_MAP_READY)
+			continue;
+		write_object(w, i);
+		w->objects |= UINT64_C(1) << i;
+		if (w->error)
+			return;
+		set_mark(w, 0);
+		s->written.objects = w->objects; /* last: rather twice than never */
+	}
+}
+
+int af_writer_begin(struct af_writer *w, int fd, struct af_session *session)
 {
 	attach(w, fd, session);
 	struct afr_header header = {
@@ -222,11 +294,10 @@ int af_writer_begin(struct af_writer *w, int fd, struct af_session *session, con
 		.base_realtime = session->base_realtime,
 		.parent_pid = session->parent_pid,
 	};
-	struct afr_object object = {.load_bias = atomic_load(&session->load_bias)};
 	struct iovec part = {&header, sizeof(header)};
 	if (write_parts(w, &part, 1)) {
 		write_process(w);
-		write_block(w, AFR_B_OBJECT, &object, sizeof(object), map, map_size);
+		write_objects(w);
 	}
 	if (!w->error)
 		make_slots(w);
@@ -244,6 +315,7 @@ int af_writer_resume(struct af_writer *w, int fd, struct af_session *session)
 	w->unfinished = session->written.unfinished;
 	w->lost = session->written.lost;
 	w->nodes = session->written.nodes;
+	w->objects = session->written.objects;
 	w->slots = session->written.slots;
 	w->nodes_at = session->written.nodes_at;
 	w->slots_at = session->written.slots_at;
@@ -322,6 +394,9 @@ static bool write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 		place = w->slots_at + w->slots % w->n_slots * SLOT_SIZE;
 		room = SLOT_SIZE;
 	}
+	/* First what is behind it: in between the file is a good one. */
+	if (w->n_slots && w->slots + 1 < w->n_slots && w->good > slots_end(w) && !w->error)
+		fill_slots(w, place + SLOT_SIZE);
 	if (w->session->keep == AF_KEEP_OLDEST && place + size > chunk_bytes(w->session))
 		w->full = true;
 	if (w->error || w->full ||
@@ -439,6 +514,7 @@ static void write_nodes(struct af_writer *w)
 			nodes[n++] = (struct afr_node){
 				.number = number,
 				.parent = af_node_parent(key),
+				.object = af_node_object(key),
 				.step_case = af_node_case(key),
 			};
 			w->nodes++;
@@ -463,6 +539,7 @@ bool af_writer_drain(struct af_writer *writer, enum af_drain what)
 {
 	struct af_session *s = writer->session;
 	uint32_t drained = 0, used = atomic_load(&s->chunks_used);
+	write_objects(writer);
 	for (uint32_t i = 0; i < used && i < s->n_chunks && i < AF_CHUNKS; i++) {
 		if (!drain_chunk(writer, i, what))
 			continue;
@@ -558,8 +635,9 @@ int af_writer_snapshot(struct af_writer *w, int fd)
 {
 	int file = w->fd, error = w->error;
 	uint32_t n_slots = w->n_slots;
-	uint64_t good = w->good, records = w->records, mark = atomic_load(&w->session->mark);
 	write_nodes(w);
+	write_objects(w);
+	uint64_t good = w->good, records = w->records, mark = atomic_load(&w->session->mark);
 	uint32_t nodes = w->nodes;
 	uint64_t nodes_at = w->nodes_at;
 	int failed = copy_file(file, fd, good);

@@ -31,6 +31,7 @@ struct af_writer {
 	uint64_t slots_at;	 /* ... and the first slot; each one chunk */
 	uint32_t n_slots, slots; /* ... how many there are, have been written */
 	uint32_t nodes;		 /* of session->node_order, written so far */
+	uint64_t objects;	 /* bit by bit: whose maps are in the file */
 	/* Sees each chunk before it is written, or lost; may be NULL. */
 	void (*watch)(void *watcher, const struct af_chunk *chunk, const struct afr_record *records,
 		      uint32_t count);
@@ -41,12 +42,11 @@ struct af_writer {
 
 /*
  * Takes over fd, an empty file, and writes the header and what is known at the start: process
- * and map. Of more than session->keep_bytes it keeps what session->keep says: with the newest
+ * and maps. Maps of libraries that are loaded later follow. Of more than session->keep_bytes it keeps what session->keep says: with the newest
  * chunks lie in slots that are overwritten in turn, behind room for all the nodes there can be,
  * and the file is a good one at any moment. Returns 0 or errno.
  */
-int af_writer_begin(struct af_writer *writer, int fd, struct af_session *session, const void *map,
-		    size_t map_size);
+int af_writer_begin(struct af_writer *writer, int fd, struct af_session *session);
 /* Takes over fd, a file that another writer of this session has left in the middle. Returns
    0 or errno. */
 int af_writer_resume(struct af_writer *writer, int fd, struct af_session *session);

@@ -73,7 +73,7 @@ static void add_levels(struct look *look, struct afr_look_task *task,
 		look->levels.items[look->levels.count++] = (struct afr_look_level){
 			.address = node->address,
 			.parent = parent,
-			.object = node->image,
+			.object = look->process->images.items[node->image].object,
 			.type = node->type,
 			.variant = node->variant,
 			.state = state_of(node),
@@ -132,6 +132,8 @@ static void visit(void *arg, const struct af_task_view *view)
 		.id = found->task.has_id ? found->task.id : 0,
 		.tid = found->found_by == AF_BY_STACK ? (uint32_t)found->thread : 0,
 		.found_by = found->found_by,
+		.object =
+			header ? (uint8_t)look->process->images.items[found->task.image].object : 0,
 	};
 	switch (found->task.state) {
 	case AF_TASK_IDLE:
@@ -184,13 +186,15 @@ static bool is_over(void *arg)
 	return look->stopped;
 }
 
-/* Whether the tasks of every root can be found, so that one that is not found is not there. */
-static bool finds_all(const struct af_task_list *tasks, const struct af_futuremap *map)
+static bool finds_all_of(const struct af_task_list *tasks, const struct af_futuremap *map,
+			 uint32_t image)
 {
 	const struct afm_table *roots = &map->header->roots;
 	bool *found = calloc(roots->count + 1, sizeof(*found)), all = found;
 	for (size_t i = 0; found && i < tasks->headers.vtables.count; i++) {
 		const struct af_vtable *vtable = &tasks->headers.vtables.items[i];
+		if (vtable->image != image)
+			continue;
 		/* An old tokio has no owner, by which a header is told from its like. */
 		found[vtable->root] = vtable->vtable != AFM_NONE && vtable->state != AFM_NONE &&
 				      (vtable->executor != AFM_X_TOKIO || vtable->blocking ||
@@ -199,6 +203,16 @@ static bool finds_all(const struct af_task_list *tasks, const struct af_futurema
 	for (uint64_t i = 0; i < roots->count && all; i++)
 		all = found[i];
 	free(found);
+	return all;
+}
+
+/* Whether the tasks of every root can be found, so that one that is not found is not there. Those of
+   a library that is not there are not, either. */
+static bool finds_all(const struct af_task_list *tasks, const struct af_process *process)
+{
+	bool all = true;
+	for (uint32_t i = 0; i < process->images.count && all; i++)
+		all = finds_all_of(tasks, &process->images.items[i].map, i);
 	return all;
 }
 
@@ -218,8 +232,7 @@ static struct af_error *look_at_tasks(struct look *look, struct af_process *proc
 	if (!error)
 		error = af_task_list_visit(&tasks, &tree, &visitor);
 	/* What is missing since the process went away has not ended for that. */
-	look->head.whole = !error && !look->stopped && is_there(look) &&
-			   finds_all(&tasks, &process->images.items[0].map);
+	look->head.whole = !error && !look->stopped && is_there(look) && finds_all(&tasks, process);
 	if (look->stopped && look->visited < tasks.items.count)
 		look->head.left_out += (uint32_t)tasks.items.count - look->visited;
 	af_task_list_deinit(&tasks);
@@ -227,7 +240,21 @@ static struct af_error *look_at_tasks(struct look *look, struct af_process *proc
 	return error;
 }
 
-struct af_error *af_look(const struct af_session *session, const struct af_futuremap *map,
+/* Those that are loaded at this moment. A build may be there at several places. */
+static struct af_error *lend_maps(struct af_process *process, const struct af_futuremap *maps)
+{
+	struct af_error *error = NULL;
+	af_modules_find(process);
+	for (uint32_t i = 0; i < AF_OBJECTS && !error; i++)
+		if (maps[i].header)
+			error = af_modules_lend(process, &maps[i], i);
+	if (!error && !process->images.count)
+		error = af_error_create("process %d: its program is not where it was",
+					process->pid);
+	return error;
+}
+
+struct af_error *af_look(const struct af_session *session, const struct af_futuremap *maps,
 			 const struct af_look_block *before, struct af_text *block)
 {
 	struct af_process process = {0};
@@ -235,7 +262,7 @@ struct af_error *af_look(const struct af_session *session, const struct af_futur
 		.process = &process, .before = before, .head = {.begin = ticks(session)}};
 	struct af_error *error = af_process_open_live(&process, (pid_t)session->host_pid);
 	if (!error)
-		error = af_modules_lend(&process, map, atomic_load(&session->load_bias));
+		error = lend_maps(&process, maps);
 	if (!error)
 		error = look_at_tasks(&look, &process);
 	af_modules_return(&process);

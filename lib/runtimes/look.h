@@ -18,11 +18,12 @@ struct af_look_block {
 };
 
 /*
- * Looks at the session's host, by `map`, which is of object 0 of its raw trace, and appends the
- * block's bytes to `block`. What could be read before the host went away is in it, or within 0.3
- * seconds of the calling process's own time. `before`: the block of an earlier look, or empty.
+ * Looks at the session's host, by `maps`, AF_OBJECTS of them by the objects' numbers (some have no
+ * header), and appends the block's bytes to `block`. What could be read before the host went away is
+ * in it, or within 0.3 seconds of the calling process's own time. `before`: the block of an earlier
+ * look, or empty.
  */
-struct af_error *af_look(const struct af_session *session, const struct af_futuremap *map,
+struct af_error *af_look(const struct af_session *session, const struct af_futuremap *maps,
 			 const struct af_look_block *before, struct af_text *block) af_must_check;
 
 #endif

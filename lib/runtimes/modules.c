@@ -332,22 +332,35 @@ struct af_error *af_modules_load(struct af_process *p, const struct af_modules_o
 	return any ? NULL : nothing_found(p);
 }
 
-struct af_error *af_modules_lend(struct af_process *p, const struct af_futuremap *map,
-				 uint64_t bias)
+void af_modules_find(struct af_process *p)
 {
 	char buffer[4200];
-	struct af_error *error = NULL;
 	find_modules(p);
 	put_executable_first(p);
-	for (size_t i = 0; i < p->modules.count && !error; i++) {
+	for (size_t i = 0; i < p->modules.count; i++) {
 		struct af_module *module = &p->modules.items[i];
 		const char *file = find_file(p, module, buffer, sizeof(buffer));
 		module->file = file ? strdup(file) : NULL;
-		if (module->bias == bias)
-			error = add_map(p, module, map);
 	}
-	if (!error && !p->images.count)
-		error = af_error_create("process %d: its program is not where it was", p->pid);
+}
+
+struct af_error *af_modules_lend(struct af_process *p, const struct af_futuremap *map,
+				 uint32_t object)
+{
+	const struct afm_header *h = map->header;
+	struct af_error *error = NULL;
+	for (size_t i = 0; i < p->modules.count && !error; i++) {
+		struct af_module *module = &p->modules.items[i];
+		bool same = h->build_id_size ? module->build_id_size == h->build_id_size &&
+						       !memcmp(module->build_id, h->build_id,
+							       h->build_id_size)
+					     : !object && module->executable;
+		if (!same || module->image != AFM_NONE)
+			continue;
+		error = add_map(p, module, map);
+		if (!error)
+			p->images.items[module->image].object = object;
+	}
 	return error;
 }
 

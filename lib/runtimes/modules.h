@@ -19,11 +19,13 @@ struct af_modules_options {
 struct af_error *af_modules_load(struct af_process *process,
 				 const struct af_modules_options *options) af_must_check;
 
-/* Finds the images of a process, where the one map that matters is at hand: that of the image
-   with this load bias. The map stays the caller's: take it back (af_modules_return) before the
-   process is closed. An error: no image lies there. */
+/* Finds the modules of a process, where the maps that matter are at hand, and lends it such a map
+   for each module of this build (without a build-id: the executable, if `object` is 0), whose
+   image gets this `object`. Maps stay the caller's: take them back (af_modules_return) before
+   the process is closed. */
+void af_modules_find(struct af_process *process);
 struct af_error *af_modules_lend(struct af_process *process, const struct af_futuremap *map,
-				 uint64_t bias) af_must_check;
+				 uint32_t object) af_must_check;
 void af_modules_return(struct af_process *process);
 
 #endif

@@ -24,11 +24,11 @@ struct af_thread_entry {
 
 /* A level of await stacks: told by the recorder, as a case of a step; or seen by a look. */
 struct af_trace_node {
-	uint32_t number; /* 0: there is none */
-	uint32_t parent; /* number, 0: none */
-	uint32_t object;
+	uint32_t number;	/* 0: there is none */
+	uint32_t parent;	/* number, 0: none */
+	uint32_t object;	/* number */
 	uint32_t step_case;	/* AFM_NONE: seen, and then */
-	uint32_t type, variant; /* indices in the map of `object`; variant may be AFM_NONE */
+	uint32_t type, variant; /* indices in its map; variant may be AFM_NONE */
 	uint32_t state;		/* enum afr_level_state */
 };
 
@@ -48,7 +48,7 @@ struct af_trace {
 	uint64_t clock_end; /* ns: the last calibration, 0 if there is none */
 
 	struct af_futuremap *maps;
-	uint32_t *first_function; /* of each map */
+	struct afr_object *objects; /* of each map */
 	size_t n_maps;
 	struct af_function *functions; /* by number; root == name == NULL: no such */
 
@@ -76,5 +76,9 @@ void af_trace_forget_look(struct af_trace *trace);
 /* After a walk that has come to the last record: what was seen of each of its tasks (index in
    `seen`, by task number), or AFM_NONE. NULL when memory is short; to be freed. */
 uint32_t *af_trace_match_look(struct af_trace *trace);
+/* The number of the object that a function is in; 0, the executable, where that is not known. */
+uint32_t af_trace_owner(const struct af_trace *trace, uint32_t function);
+/* Which map is of the object with this number; AFM_NONE if there is none. */
+uint32_t af_trace_map(const struct af_trace *trace, uint32_t number);
 
 #endif

@@ -113,10 +113,10 @@ static bool read_levels(struct nodes *n, struct af_seen_task *seen, uint32_t *nu
 static const struct afm_future *future_of(const struct af_trace *trace,
 					  const struct afr_look_level *level)
 {
-	if (level->object >= trace->n_maps ||
-	    level->type >= trace->maps[level->object].header->types.count)
+	uint32_t index = af_trace_map(trace, level->object);
+	if (index == AFM_NONE || level->type >= trace->maps[index].header->types.count)
 		return NULL;
-	const struct af_futuremap *map = &trace->maps[level->object];
+	const struct af_futuremap *map = &trace->maps[index];
 	uint32_t future = af_futuremap_types(map, level->type)->future;
 	return future == AFM_NONE ? NULL : af_futuremap_futures(map, future);
 }
@@ -129,7 +129,7 @@ static bool name_driven(struct af_trace *trace, struct af_seen_task *seen)
 	uint32_t n = trace->info.n_functions;
 	if (!future || seen->told->found_by != AFR_BY_STACK || n >= AFR_FUNCTIONS_MAX)
 		return true;
-	const struct af_futuremap *map = &trace->maps[level->object];
+	const struct af_futuremap *map = &trace->maps[af_trace_map(trace, level->object)];
 	struct af_function *more = realloc(trace->functions, (n + 1) * sizeof(*more));
 	if (!more)
 		return false;
@@ -139,6 +139,7 @@ static bool name_driven(struct af_trace *trace, struct af_seen_task *seen)
 		.future = af_futuremap_string(map, af_futuremap_types(map, level->type)->name),
 		.file = af_futuremap_string(map, future->file),
 		.line = future->line,
+		.library = "",
 		.object = AFM_NONE,
 	};
 	seen->function = trace->info.n_functions++;
@@ -207,10 +208,11 @@ static uint32_t task_of_future(const struct af_trace *trace, const struct afr_lo
 	const struct afm_future *future = future_of(trace, level);
 	if (!future)
 		return 0;
-	const struct af_futuremap *map = &trace->maps[level->object];
+	uint32_t index = af_trace_map(trace, level->object);
+	const struct af_futuremap *map = &trace->maps[index];
 	for (uint32_t i = 0; i < future->n_polls; i++) {
 		uint32_t poll = *af_futuremap_future_polls(map, future->first_poll + i);
-		uint32_t function = trace->first_function[level->object] + poll;
+		uint32_t function = trace->objects[index].first_function + poll;
 		uint64_t address = level->address & AFR_SUBJECT_MASK;
 		uint32_t task = af_tasks_lookup(&trace->tasks, AF_KEY_SELF, address, function);
 		if (!task)
@@ -226,7 +228,8 @@ static uint32_t task_of(const struct af_trace *trace, const struct af_seen_task 
 	const struct afr_look_task *told = seen->told;
 	uint32_t task = 0;
 	if (told->found_by == AFR_BY_HEADER && told->id)
-		task = af_tasks_lookup(&trace->tasks, AF_KEY_ID, told->id & AFR_SUBJECT_MASK, 0);
+		task = af_tasks_lookup(&trace->tasks, AF_KEY_ID,
+				       af_tasks_id(told->object, told->id), 0);
 	if (!task && told->found_by == AFR_BY_HEADER)
 		task = af_tasks_lookup(&trace->tasks, AF_KEY_ADDRESS,
 				       told->address & AFR_SUBJECT_MASK, 0);

@@ -18,11 +18,18 @@ const struct af_function *af_trace_function(const struct af_trace *trace, uint32
 		.name = "(unknown function)",
 		.future = "",
 		.file = "",
+		.library = "",
 		.object = AFM_NONE,
 	};
 	if (number >= trace->info.n_functions || !trace->functions[number].name)
 		return &unknown;
 	return &trace->functions[number];
+}
+
+uint32_t af_trace_owner(const struct af_trace *trace, uint32_t number)
+{
+	uint32_t object = af_trace_function(trace, number)->object;
+	return object == AFM_NONE ? 0 : trace->objects[object].number;
 }
 
 const char *af_span_result_text(enum af_span_result result)
@@ -101,13 +108,14 @@ bool af_trace_level(const struct af_trace *trace, uint32_t number, struct af_lev
 	if (!number || number > trace->n_nodes || !trace->nodes[number - 1].number)
 		return false;
 	const struct af_trace_node *node = &trace->nodes[number - 1];
-	if (node->object >= trace->n_maps)
+	uint32_t index = af_trace_map(trace, node->object);
+	if (index == AFM_NONE)
 		return false;
 	if (node->step_case == AFM_NONE)
-		return seen_level(&trace->maps[node->object], node, level);
-	if (node->step_case >= trace->maps[node->object].header->step_cases.count)
+		return seen_level(&trace->maps[index], node, level);
+	if (node->step_case >= trace->maps[index].header->step_cases.count)
 		return false;
-	const struct af_futuremap *map = &trace->maps[node->object];
+	const struct af_futuremap *map = &trace->maps[index];
 	const struct afm_step_case *c = af_futuremap_step_cases(map, node->step_case);
 	const struct afm_step *step = af_futuremap_steps(map, c->step);
 	const struct afm_type *type = af_futuremap_types(map, step->type);

@@ -18,6 +18,7 @@
 #include "trace/internal.h"
 
 #define NODES_MAX (1u << 20) /* far more than a recorder makes */
+#define OBJECTS_MAX 1024     /* the same */
 
 /* What the walk over the blocks collects before it is put in order. */
 struct index {
@@ -57,6 +58,14 @@ static void read_process(struct af_trace *trace, const uint8_t *data, size_t len
 	trace->info.directory = next_string(&at, end);
 }
 
+uint32_t af_trace_map(const struct af_trace *trace, uint32_t number)
+{
+	for (size_t i = 0; i < trace->n_maps; i++)
+		if (trace->objects[i].number == number)
+			return (uint32_t)i;
+	return AFM_NONE;
+}
+
 static bool read_object(struct index *index, const uint8_t *data, size_t length)
 {
 	struct af_trace *trace = index->trace;
@@ -69,14 +78,16 @@ static bool read_object(struct index *index, const uint8_t *data, size_t length)
 		trace->info.bad_maps++;
 		return true;
 	}
+	/* A writer that died may have left one twice. */
+	if (af_trace_map(trace, object->number) != AFM_NONE || trace->n_maps >= OBJECTS_MAX)
+		return true;
 	size_t room = index->maps_room;
 	if (!grow((void **)&trace->maps, &index->maps_room, trace->n_maps, sizeof(*trace->maps)))
 		return false;
-	if (!grow((void **)&trace->first_function, &room, trace->n_maps,
-		  sizeof(*trace->first_function)))
+	if (!grow((void **)&trace->objects, &room, trace->n_maps, sizeof(*trace->objects)))
 		return false;
 	trace->maps[trace->n_maps] = (struct af_futuremap){.header = map, .size = size};
-	trace->first_function[trace->n_maps++] = object->first_function;
+	trace->objects[trace->n_maps++] = *object;
 	return true;
 }
 
@@ -218,6 +229,12 @@ static const char *future_type_name(const struct af_futuremap *map, const struct
 	return type == AFM_NONE ? "" : map_string(map, af_futuremap_types(map, type)->name);
 }
 
+static const char *object_name(const struct af_futuremap *map)
+{
+	const char *path = map_string(map, map->header->object), *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
 static const char *const pointers[] = {"core::pin::Pin<", "alloc::boxed::Box<", "&mut "};
 
 static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t poll_index)
@@ -225,13 +242,14 @@ static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t p
 	const struct af_futuremap *map = &trace->maps[map_index];
 	const struct afm_poll *poll = af_futuremap_polls(map, poll_index);
 	struct af_function *function =
-		&trace->functions[trace->first_function[map_index] + poll_index];
+		&trace->functions[trace->objects[map_index].first_function + poll_index];
 	*function = (struct af_function){
 		.name = map_string(map, poll->name),
 		.future = future_type_name(map, poll),
 		.file = map_string(map, poll->file),
 		.line = poll->line,
 		.root = poll->kind == AFM_P_TASK_ROOT,
+		.library = trace->objects[map_index].number ? object_name(map) : "",
 		.object = map_index,
 		.poll = poll_index,
 	};
@@ -254,7 +272,7 @@ static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t p
 static uint32_t map_functions(const struct af_trace *trace, size_t i)
 {
 	uint64_t count = trace->maps[i].header->polls.count;
-	uint32_t first = trace->first_function[i];
+	uint32_t first = trace->objects[i].first_function;
 	if (first >= AFR_FUNCTIONS_MAX)
 		return 0;
 	return count < AFR_FUNCTIONS_MAX - first ? (uint32_t)count : AFR_FUNCTIONS_MAX - first;
@@ -265,8 +283,8 @@ static bool read_functions(struct af_trace *trace)
 	uint32_t n = 0;
 	for (size_t i = 0; i < trace->n_maps; i++) {
 		uint32_t count = map_functions(trace, i);
-		if (count && trace->first_function[i] + count > n)
-			n = trace->first_function[i] + count;
+		if (count && trace->objects[i].first_function + count > n)
+			n = trace->objects[i].first_function + count;
 	}
 	trace->info.n_functions = n;
 	trace->functions = calloc(n ? n : 1, sizeof(*trace->functions));
@@ -410,7 +428,7 @@ void af_trace_close(struct af_trace *trace)
 	free(trace->threads);
 	free(trace->chunks);
 	free(trace->functions);
-	free(trace->first_function);
+	free(trace->objects);
 	free(trace->maps);
 	if (trace->data)
 		munmap((void *)trace->data, trace->size);

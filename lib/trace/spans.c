@@ -40,8 +40,11 @@ static bool polls_future_of(const struct af_trace *trace, uint32_t root_function
 static uint32_t find_task(struct af_walker *walker, enum af_task_key key,
 			  const struct af_span *span, bool fresh)
 {
-	uint32_t number = af_tasks_find(&walker->trace->tasks, key, span->self, span->function,
-					fresh, span->begin);
+	uint64_t value = span->self;
+	if (key == AF_KEY_ID)
+		value = af_tasks_id(af_trace_owner(walker->trace, span->function), value);
+	uint32_t number = af_tasks_find(&walker->trace->tasks, key, value, span->function, fresh,
+					span->begin);
 	if (!number)
 		walker->no_memory = true;
 	return number;
@@ -370,7 +373,9 @@ static void drop_task(struct af_span_stack *stack, struct af_walker *walker,
 		      const struct afr_record *record, uint64_t now)
 {
 	struct af_tasks *tasks = &walker->trace->tasks;
-	uint32_t number = af_tasks_lookup(tasks, AF_KEY_ID, afr_subject(record), 0);
+	uint32_t owner = af_trace_owner(walker->trace, afr_function(record));
+	uint32_t number =
+		af_tasks_lookup(tasks, AF_KEY_ID, af_tasks_id(owner, afr_subject(record)), 0);
 	struct af_task *task = number ? af_tasks_get(tasks, number) : NULL;
 	if (task && task->state == AF_TASK_ALIVE && !task->polling && task->last <= now) {
 		struct af_wait wait = {

@@ -117,14 +117,16 @@ uint32_t af_tasks_find(struct af_tasks *tasks, enum af_task_key key, uint64_t va
 	if (!make_room(tasks))
 		return 0;
 	struct af_task_slot *slot = probe(tasks->slots, tasks->n_slots, &want);
-	/* An id is never given twice: a poll after the end is still the same task's. */
+	/* An id is never given twice, but by a library that was loaded again: a poll after the end
+	   is still the same task's. */
+	bool once = key == AF_KEY_ID && !(value >> AF_TASKS_OWNER_SHIFT);
 	if (slot->key != AF_KEY_NONE && !fresh &&
-	    (key == AF_KEY_ID || af_tasks_get(tasks, slot->task)->state == AF_TASK_ALIVE))
+	    (once || af_tasks_get(tasks, slot->task)->state == AF_TASK_ALIVE))
 		return slot->task;
 	/* It is gone without a word, and waits no more: its memory is another's. */
 	if (slot->key != AF_KEY_NONE)
 		af_tasks_get(tasks, slot->task)->pending = false;
-	want.task = born(tasks, value, function, now);
+	want.task = born(tasks, key == AF_KEY_ID ? value & AFR_SUBJECT_MASK : value, function, now);
 	if (!want.task)
 		return 0;
 	tasks->n_used += slot->key == AF_KEY_NONE;

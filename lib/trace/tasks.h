@@ -15,7 +15,7 @@
 
 enum af_task_key {
 	AF_KEY_NONE,
-	AF_KEY_ID,	/* value: the executor's id */
+	AF_KEY_ID,	/* value: af_tasks_id() */
 	AF_KEY_ADDRESS, /* value: address of the task */
 	AF_KEY_SELF,	/* value: address of a future that no known root polls, and function */
 	AF_KEY_INNER,	/* the same of what such a one points to: another name of the same task */
@@ -35,6 +35,14 @@ struct af_tasks {
 	struct af_task_slot *slots; /* open addressing, a power of two */
 	size_t n_used, n_slots;
 };
+
+/* An executor in a library numbers its tasks for itself, and anew when the library is loaded again;
+   `owner` is the number of the object. */
+#define AF_TASKS_OWNER_SHIFT 48
+static inline uint64_t af_tasks_id(uint32_t owner, uint64_t id)
+{
+	return (uint64_t)owner << AF_TASKS_OWNER_SHIFT | (id & AFR_SUBJECT_MASK);
+}
 
 void af_tasks_deinit(struct af_tasks *tasks);
 void af_tasks_clear(struct af_tasks *tasks);

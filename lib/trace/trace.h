@@ -27,9 +27,10 @@ struct af_trace;
 
 /* A poll function of one of the objects; strings belong to the trace, never NULL. */
 struct af_function {
-	const char *name;   /* what it polls, as people write it */
-	const char *future; /* full type name of the future, "" if unknown */
-	const char *file;   /* definition, "" if unknown */
+	const char *name;    /* what it polls, as people write it */
+	const char *future;  /* full type name of the future, "" if unknown */
+	const char *file;    /* definition, "" if unknown */
+	const char *library; /* file name of the library it is in; "": the executable */
 	uint32_t line;
 	bool root;	 /* an executor's entry of a task */
 	bool pointer;	 /* the future is a Pin, Box or reference: another one's */

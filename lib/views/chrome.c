@@ -96,18 +96,21 @@ static bool make_head(struct chrome *chrome, uint32_t number, struct function_te
 	char *name = limited(function->name, NAME_MAX_BYTES, number);
 	char *future = limited(function->future, again ? FUTURE_MAX_BYTES : SIZE_MAX, number);
 	char *file = af_json_escaped(function->file);
+	char *library = af_json_escaped(function->library);
 	char line[16] = "", *head = NULL;
 	if (function->line)
 		snprintf(line, sizeof(line), ":%u", function->line);
 	int length = -1;
-	if (name && future && file)
+	if (name && future && file && library)
 		length = asprintf(&head,
 				  "\"name\":\"%s\",\"cat\":\"poll\",\"args\":{\"future\":\"%s\","
-				  "\"at\":\"%s%s\"%s",
-				  name, future, file, line, function->root ? ",\"root\":true" : "");
+				  "\"at\":\"%s%s\"%s%s%s%s",
+				  name, future, file, line, function->root ? ",\"root\":true" : "",
+				  *library ? ",\"library\":\"" : "", library, *library ? "\"" : "");
 	free(name);
 	free(future);
 	free(file);
+	free(library);
 	if (length < 0)
 		return false;
 	free(text->head);

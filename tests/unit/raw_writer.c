@@ -183,7 +183,9 @@ void raw_object(struct raw *raw, uint32_t first_function, const struct raw_poll 
 {
 	struct raw map;
 	make_map(&map, polls, n);
-	struct afr_object object = {.first_function = first_function};
+	struct afr_object object = {
+		.first_function = first_function, .number = first_function, /* as good as any */
+	};
 	raw_block(raw, AFR_B_OBJECT, &object, sizeof(object), map.data, map.size);
 	raw_free(&map);
 }

@@ -108,7 +108,7 @@ static void test_nothing_lost_nothing_twice(void **state)
 	unlink(path);
 	session = make_session();
 	af_record_drain = no_drain;
-	assert_int_equal(af_writer_begin(&writer, fd, session, "", 0), 0);
+	assert_int_equal(af_writer_begin(&writer, fd, session), 0);
 	af_record_start(session);
 	atomic_store(&working, THREADS);
 	pthread_create(&drainer, NULL, drain, NULL);

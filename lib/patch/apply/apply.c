@@ -136,7 +136,8 @@ _Static_assert(sizeof(struct af_hook) == 2 * CELL_SIZE,
 static void put_ways_in(struct patcher *p)
 {
 	uint64_t base = (uint64_t)p->table - 2 * (p->block + CELLS_AT + CELL_RESUME);
-	bool first = !af_main_hooks;
+	/* The same one again, when its object has come back. */
+	bool first = !af_main_hooks || af_main_hooks == base;
 	if (first)
 		af_main_hooks = base;
 	for (unsigned i = 0; i < STUBS; i++) {
@@ -256,7 +257,8 @@ static void fill_image(struct patcher *p, uint32_t first_function)
 		const struct afm_site *site = site_of(p, h);
 		p->slots[h] = (uint32_t)((at - CELLS_AT) / CELL_SIZE);
 		struct af_hook *hook = &p->table[p->slots[h]];
-		af_stub *stub = af_hook_init(hook, p->map, poll, first_function + p->polls[h]);
+		af_stub *stub = af_hook_init(hook, p->map, p->place->index, poll,
+					     first_function + p->polls[h]);
 		unsigned which = 0;
 		while (stubs[which] != stub)
 			which++;
@@ -331,12 +333,46 @@ static void publish(struct patcher *p)
 	p->hooks->refused[AF_REFUSAL_WRITE] += failed;
 }
 
+static void refuse_rest(struct patcher *p)
+{
+	for (uint32_t h = 0; h < p->count; h++)
+		if (p->polls[h] != AFM_NONE)
+			refuse(p->hooks, AF_REFUSAL_NO_MEMORY);
+}
+
+/* Hooks and room for the cells: those of the last time, if the object has been here before. */
+static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
+{
+	uint64_t table_size = p->block_size / CELL_SIZE * sizeof(*p->table);
+	if (!(p->image = map_memory(p->block_size)))
+		return false;
+	if (!memory->block) {
+		memory->table = map_memory(table_size);
+		memory->table_size = table_size;
+		memory->block = af_near_reserve(p->place->start, p->place->end, p->block_size);
+		memory->block_size = p->block_size;
+	}
+	p->table = memory->table;
+	p->block = memory->block;
+	return p->table && p->block && memory->table_size == table_size &&
+	       memory->block_size == p->block_size;
+}
+
+/* The cells are in place, or have been since the last time. */
+static bool put_image(const struct patcher *p, bool again)
+{
+	if (again)
+		return !memcmp((void *)p->block, p->image, p->block_size);
+	return af_near_map(p->block, p->image, p->block_size);
+}
+
 void af_patch_apply(const struct af_futuremap *map, const struct af_object_place *place,
 		    const struct af_filter *filter, uint32_t first_function,
-		    struct afr_hooks *hooks)
+		    struct af_patch_memory *memory, struct afr_hooks *hooks)
 {
 	struct patcher p = {.map = map, .place = place, .hooks = hooks};
 	uint32_t n = map->header->polls.count;
+	bool again = memory->block != 0;
 	hooks->functions += n;
 	if (!n)
 		return;
@@ -348,19 +384,16 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 	p.slots = p.polls + n;
 	select_polls(&p, filter, first_function);
 	af_record_decide = af_hook_decide;
-	uint64_t table_size = p.block_size / CELL_SIZE * sizeof(*p.table);
-	p.table = map_memory(table_size); /* stays: the hooks are in use until the end */
-	p.image = map_memory(p.block_size);
-	p.block = af_near_find(place->start, place->end, p.block_size);
-	if (p.table && p.image && p.block) {
-		prepare_text(&p, (uint64_t *)p.table); /* which is not in use yet */
+	if (take_memory(&p, memory)) {
+		if (!again)
+			prepare_text(&p, (uint64_t *)p.table); /* which is not in use yet */
 		fill_image(&p, first_function);
-		if (af_near_map(p.block, p.image, p.block_size))
+		if (put_image(&p, again))
 			publish(&p);
 		else
-			hooks->refused[AF_REFUSAL_NO_MEMORY] += p.count;
+			refuse_rest(&p);
 	} else {
-		hooks->refused[AF_REFUSAL_NO_MEMORY] += p.count;
+		refuse_rest(&p);
 	}
 	if (p.text.usable)
 		close(p.text.file);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Patching the running text: sites of a map -> hooked functions. In the host, in the
- * constructor, while there is one thread; libc only, nothing of malloc's.
+ * Patching the running text: sites of a map -> hooked functions. In the host, while no thread
+ * can be in that text: in the constructor while there is one thread, or when a library has
+ * just been mapped. One caller at a time; libc only, nothing of malloc's.
  */
 #ifndef AF_PATCH_APPLY_H
 #define AF_PATCH_APPLY_H
@@ -14,31 +15,43 @@
 struct af_object_place {
 	uint64_t load_bias;  /* run-time address - link-time address */
 	uint64_t start, end; /* of the loaded object, run-time */
+	uint32_t index;	     /* below AF_PLACES (record/parked.h): this build at this address */
+	const void *dynamic; /* its dynamic section, NULL if it has none */
+};
+
+/* Of one place: hooks and cells. They stay when the object goes, and are used again if it comes
+   back to the same address. Zero before the first time. */
+struct af_patch_memory {
+	struct af_hook *table;
+	uint64_t table_size;
+	uint64_t block, block_size;
 };
 
 /*
  * Hooks every poll of `map` that has a site and that the filter wants. Function numbers
- * are the polls' indices + first_function. Fills *hooks: how many there are, how many
+ * are the polls' indices + first_function. Adds to *hooks: how many there are, how many
  * are hooked, how many not and why. Never fails as a whole: what cannot be patched is
  * counted.
  */
 void af_patch_apply(const struct af_futuremap *map, const struct af_object_place *place,
 		    const struct af_filter *filter, uint32_t first_function,
-		    struct afr_hooks *hooks);
+		    struct af_patch_memory *memory, struct afr_hooks *hooks);
 
 /*
  * Leads the `shutdown` of the object's tokio tasks through the guard (record/parked_guard.h),
  * so that their memory can be read. Before af_patch_apply. Where it cannot be done for all
- * of them it is not done, and pointers of such tasks are not followed.
+ * of them it is not done, and pointers of such tasks are not followed. The object may be
+ * relocated already, or about to be.
  */
-void af_patch_vtables(const struct af_futuremap *map, const struct af_object_place *place);
+void af_patch_vtables(const struct af_futuremap *map, const struct af_object_place *place,
+		      uint32_t first_function);
 
 /* --- inside patch/apply -------------------------------------------------------------- */
 
-/* Address of a free range of `size` bytes (a multiple of the page size) from which every
-   byte of [start, end) is reached by a 32-bit displacement; 0 if there is none. Prefers
-   the room below the object: the heap grows above it. */
-uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size);
+/* Takes a free range of `size` bytes (a multiple of the page size) from which every byte of
+   [start, end) is reached by a 32-bit displacement; 0 if there is none. Prefers the room
+   below the object: the heap grows above it. Other threads may map memory meanwhile. */
+uint64_t af_near_reserve(uint64_t start, uint64_t end, uint64_t size);
 
 /* One mapping as /proc/self/maps has it. */
 struct af_mapping {
@@ -48,8 +61,8 @@ struct af_mapping {
 /* Calls `visit` for each, in ascending order, until it returns false. False: they cannot be read. */
 bool af_near_mappings(bool (*visit)(void *arg, const struct af_mapping *mapping), void *arg);
 
-/* Puts `size` bytes of `code` at `address` as read-only, executable memory; the range must
-   be free. False if the kernel refuses. */
+/* Puts `size` bytes of `code` at `address`, a range that was reserved, as read-only, executable
+   memory. False if the kernel refuses. */
 bool af_near_map(uint64_t address, const void *code, uint64_t size);
 
 /* The executable's text while it can be written to, and not be executed: open.c. Where `usable` is
@@ -90,7 +103,7 @@ uint32_t af_text_end(struct af_text_writer *writer);
 struct af_hook;
 /* Fills a hook from its poll; says which stub it takes. */
 typedef void af_stub(void);
-af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map,
+af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map, uint32_t place,
 		      const struct afm_poll *poll, uint32_t function);
 /* af_record_decide: see record/thread.h. */
 void af_hook_decide(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);

@@ -59,7 +59,7 @@ static void set_registers(struct af_hook *hook, bool returns_in_memory)
 		tag_in_registers(hook);
 }
 
-static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map,
+static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map, uint32_t place,
 			  const struct afm_poll *poll)
 {
 	uint64_t vtable, id;
@@ -68,7 +68,7 @@ static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map,
 	hook->self_mask = AFR_SUBJECT_MASK;
 	/* One address for several tasks' futures: which one lies there, cannot be told. */
 	if (poll->root != AFM_NONE && !(poll->flags & AFM_PF_AMBIGUOUS))
-		hook->root = af_parked_root(af_futuremap_roots(map, poll->root));
+		hook->root = af_parked_root(place, af_futuremap_roots(map, poll->root));
 	if (poll->root != AFM_NONE &&
 	    af_futuremap_roots(map, poll->root)->executor == AFM_X_TOKIO &&
 	    af_futuremap_layout(map, "tokio.Header.vtable", &vtable) &&
@@ -80,7 +80,7 @@ static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map,
 	return hook->root ? af_stub_root : af_stub_plain;
 }
 
-af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map,
+af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map, uint32_t place,
 		      const struct afm_poll *poll, uint32_t function)
 {
 	memset(hook, 0, sizeof(*hook));
@@ -88,7 +88,7 @@ af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map,
 	hook->kind = AFR_ENTER;
 	hook->self = AF_FRAME_RDI;
 	if (poll->kind == AFM_P_TASK_ROOT)
-		return init_root(hook, map, poll);
+		return init_root(hook, map, place, poll);
 
 	hook->tag_width = poll->tag_width <= 8 ? poll->tag_width : 0;
 	hook->tag_offset = poll->tag_offset;

@@ -17,6 +17,7 @@
 #define MARGIN (UINT64_C(16) << 20)
 #define HEAP_ROOM (UINT64_C(1) << 30)
 #define LOWEST (UINT64_C(1) << 20)
+#define TRIES 8
 
 struct finder {
 	uint64_t low, high; /* where the range may begin and end */
@@ -106,7 +107,7 @@ static bool consider_mapping(void *arg, const struct af_mapping *mapping)
 	return true;
 }
 
-uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size)
+static uint64_t find_room(uint64_t start, uint64_t end, uint64_t size)
 {
 	struct finder f = {
 		.low = end > (uint64_t)REACH ? end - REACH : LOWEST,
@@ -124,6 +125,23 @@ uint64_t af_near_find(uint64_t start, uint64_t end, uint64_t size)
 	return found & ~UINT64_C(4095);
 }
 
+uint64_t af_near_reserve(uint64_t start, uint64_t end, uint64_t size)
+{
+	for (int i = 0; i < TRIES; i++) {
+		uint64_t found = find_room(start, end, size);
+		if (!found)
+			return 0;
+		void *at = mmap((void *)found, size, PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
+				-1, 0);
+		if (at == (void *)found)
+			return found;
+		if (at != MAP_FAILED) /* before Linux 4.17 the address is a hint */
+			munmap(at, size);
+	}
+	return 0;
+}
+
 bool af_near_map(uint64_t address, const void *code, uint64_t size)
 {
 	int fd = memfd_create("asyncflame-code", MFD_CLOEXEC);
@@ -131,21 +149,16 @@ bool af_near_map(uint64_t address, const void *code, uint64_t size)
 		void *at = MAP_FAILED;
 		if (write(fd, code, size) == (ssize_t)size)
 			at = mmap((void *)address, size, PROT_READ | PROT_EXEC,
-				  MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, 0);
+				  MAP_PRIVATE | MAP_FIXED, fd, 0);
 		close(fd);
 		if (at == (void *)address)
 			return true;
-		if (at != MAP_FAILED)
-			munmap(at, size);
 	}
 	/* Where memfds may not be executed: written first, executable afterwards. */
 	void *at = mmap((void *)address, size, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	if (at == MAP_FAILED)
 		return false;
 	memcpy(at, code, size);
-	if (at == (void *)address && !mprotect(at, size, PROT_READ | PROT_EXEC))
-		return true;
-	munmap(at, size);
-	return false;
+	return !mprotect(at, size, PROT_READ | PROT_EXEC);
 }
