@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@
 #include "preload/companion.h"
 #include "preload/config.h"
 #include "preload/host.h"
+#include "preload/loads.h"
 #include "preload/objects.h"
 #include "preload/own.h"
 #include "preload/say.h"
@@ -107,6 +109,32 @@ static bool start_session(const struct af_config *config)
 	return true;
 }
 
+/* Nothing to trace so far. Should a library with futures be loaded later, what is asked for now
+   is remembered; the environment is the host's from now on. */
+static const struct af_session *describe(const struct af_config *config)
+{
+	struct af_session *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s == MAP_FAILED)
+		return NULL;
+	if (!af_session_describe(s, config))
+		return s;
+	munmap(s, sizeof(*s));
+	return NULL;
+}
+
+static void watch_loads(const struct af_config *config, bool recording)
+{
+	const struct af_session *description = NULL;
+	if (af_host_threads() > 1)
+		return;
+	if (!recording && !(af_objects_may_load() && (description = describe(config))))
+		return;
+	af_cache_keep_directory();
+	pthread_atfork(NULL, NULL, af_record_forked);
+	af_loads_watch(description);
+}
+
 __attribute__((constructor)) static void af_preload_start(void)
 {
 	struct af_config config;
@@ -122,9 +150,10 @@ __attribute__((constructor)) static void af_preload_start(void)
 	const char *malformed = any ? af_filter_check(config.filter) : NULL;
 	if (malformed)
 		af_say("ASYNCFLAME_FILTER is malformed, not tracing", malformed);
-	else if (any && start_session(&config))
-		pthread_atfork(NULL, NULL, af_record_forked);
+	bool recording = any && !malformed && start_session(&config);
 	af_objects_settle();
+	if (!malformed)
+		watch_loads(&config, recording);
 	errno = saved;
 }
 
@@ -159,8 +188,10 @@ __attribute__((visibility("default"))) int prctl(int option, ...)
 	for (int i = 0; i < 4; i++)
 		value[i] = va_arg(arguments, unsigned long);
 	va_end(arguments);
-	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP)
+	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP) {
+		af_loads_confine();
 		af_record_confine();
+	}
 	long result = af_syscall6(SYS_prctl, option, (long)value[0], (long)value[1], (long)value[2],
 				  (long)value[3], 0);
 	if (result >= 0)
