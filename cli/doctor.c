@@ -9,6 +9,7 @@
 
 #include "analysis/analysis.h"
 #include "cli.h"
+#include "libraries.h"
 #include "object.h"
 #include "patch/plan/site.h"
 #include "views/map.h"
@@ -123,6 +124,51 @@ static int report(const struct object *object)
 	return 0;
 }
 
+struct libraries {
+	const struct object *program;
+	unsigned listed, traced;
+};
+
+static void print_library(struct libraries *libraries, const struct object *library)
+{
+	const char *problem, *mend = verdict_mend(library->map.header->verdict, &problem);
+	if (library->map.header->verdict == AFM_NO_ASYNC)
+		return;
+	if (!libraries->listed++)
+		printf("libraries that it loads at its start:\n");
+	if (problem) {
+		printf("  %s: %s\n", library->path, problem);
+		printf("    mend: %s\n", mend);
+		return;
+	}
+	libraries->traced++;
+	printf("  %s: can be traced: %" PRIu64 " futures, %" PRIu64 " poll functions\n",
+	       library->path, library->map.header->futures.count, library->map.header->polls.count);
+}
+
+static void look_at_library(const char *path, void *data)
+{
+	struct libraries *libraries = data;
+	struct object library = {.path = path, .filter = libraries->program->filter};
+	struct af_object_facts facts;
+	struct af_error *error = af_analysis_facts(path, &facts);
+	if (!error && (facts.rust || facts.async_sign))
+		error = object_read(&library);
+	if (!error && library.data)
+		print_library(libraries, &library);
+	object_deinit(&library);
+	af_error_destroy(error); /* what cannot be read is not traced either */
+}
+
+/* Whether something of a program can be traced: itself, or libraries that it loads. */
+static int report_all(const struct object *object)
+{
+	struct libraries libraries = {.program = object};
+	int status = report(object);
+	libraries_of(object->path, look_at_library, &libraries);
+	return libraries.traced ? 0 : status;
+}
+
 int cmd_doctor(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -130,7 +176,8 @@ int cmd_doctor(int argc, char **argv)
 		parse,
 		NULL,
 		"Says what of OBJECT would be traced, what not, why, and what mends it. "
-		"Exit status 0: can be traced, 1: cannot.",
+		"So with the libraries that it loads at its start; those that it loads later are "
+		"objects of their own. Exit status 0: can be traced, 1: cannot.",
 		object_arguments,
 		NULL,
 		NULL,
@@ -155,7 +202,7 @@ int cmd_doctor(int argc, char **argv)
 	}
 	error = object_read(&object);
 	if (!error)
-		status = report(&object);
+		status = report_all(&object);
 	object_deinit(&object);
 	return error ? cli_fail(CLI_FAILED, error) : status;
 }
