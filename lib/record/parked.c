@@ -129,11 +129,6 @@ bool af_parked_start(uint32_t place, const struct af_futuremap *from, uint64_t l
 	return true;
 }
 
-void af_parked_stop(uint32_t place)
-{
-	atomic_store(&places[place].loaded, false);
-}
-
 #define ROOT_READ (UINT64_C(1) << 63)
 #define ROOT_TOKIO (UINT64_C(1) << 62)
 #define ROOT_STEP_SHIFT 32
@@ -461,6 +456,18 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 		return;
 	for (uint32_t i = 0; i < w.n_leaves; i++)
 		record(AFR_PARKED, hook->payload | w.leaves[i]);
+}
+
+/* Not where the same build is still there at another place. */
+void af_parked_stop(uint32_t place)
+{
+	uint32_t number = places[place].number;
+	bool was = atomic_exchange(&places[place].loaded, false);
+	for (uint32_t i = 0; i < atomic_load(&n_places); i++)
+		was = was && !(atomic_load(&places[i].loaded) && places[i].number == number);
+	struct af_session *s = was ? af_record_session() : NULL;
+	if (s && !atomic_load(&s->confined))
+		record(AFR_UNLOADED, number);
 }
 
 /* --- the end ------------------------------------------------------------------------- */

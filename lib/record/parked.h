@@ -36,7 +36,7 @@ struct af_hook;
 bool af_parked_start(uint32_t place, const struct af_futuremap *map, uint64_t load_bias,
 		     uint32_t number);
 /* The object is not there any more, until af_parked_start with the same arguments: what
-   refers to it is not followed. */
+   refers to it is not followed, and the trace says so. */
 void af_parked_stop(uint32_t place);
 
 /* What a root's hook keeps for af_parked_record; 0 where there is nothing to read. */

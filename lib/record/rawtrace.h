@@ -45,6 +45,8 @@ enum afr_kind {
 			      innermost of an await stack. Several for several branches */
 	AFR_DROPPED,	   /* a runtime that shuts down drops a task that is parked; subject: the
 			      executor's own task id. Where it stood, as before an ENTER */
+	AFR_UNLOADED,	   /* a library is gone, and its executor's numbers with it: if it comes
+			      back they begin anew; subject: number of the object */
 	AFR_KIND_COUNT
 };
 

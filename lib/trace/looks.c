@@ -229,7 +229,7 @@ static uint32_t task_of(const struct af_trace *trace, const struct af_seen_task 
 	uint32_t task = 0;
 	if (told->found_by == AFR_BY_HEADER && told->id)
 		task = af_tasks_lookup(&trace->tasks, AF_KEY_ID,
-				       af_tasks_id(told->object, told->id), 0);
+				       af_tasks_id(&trace->tasks, told->object, told->id), 0);
 	if (!task && told->found_by == AFR_BY_HEADER)
 		task = af_tasks_lookup(&trace->tasks, AF_KEY_ADDRESS,
 				       told->address & AFR_SUBJECT_MASK, 0);

@@ -42,7 +42,8 @@ static uint32_t find_task(struct af_walker *walker, enum af_task_key key,
 {
 	uint64_t value = span->self;
 	if (key == AF_KEY_ID)
-		value = af_tasks_id(af_trace_owner(walker->trace, span->function), value);
+		value = af_tasks_id(&walker->trace->tasks,
+				    af_trace_owner(walker->trace, span->function), value);
 	uint32_t number = af_tasks_find(&walker->trace->tasks, key, value, span->function, fresh,
 					span->begin);
 	if (!number)
@@ -374,8 +375,8 @@ static void drop_task(struct af_span_stack *stack, struct af_walker *walker,
 {
 	struct af_tasks *tasks = &walker->trace->tasks;
 	uint32_t owner = af_trace_owner(walker->trace, afr_function(record));
-	uint32_t number =
-		af_tasks_lookup(tasks, AF_KEY_ID, af_tasks_id(owner, afr_subject(record)), 0);
+	uint32_t number = af_tasks_lookup(tasks, AF_KEY_ID,
+					  af_tasks_id(tasks, owner, afr_subject(record)), 0);
 	struct af_task *task = number ? af_tasks_get(tasks, number) : NULL;
 	if (task && task->state == AF_TASK_ALIVE && !task->polling && task->last <= now) {
 		struct af_wait wait = {
@@ -417,6 +418,9 @@ void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
 		break;
 	case AFR_DROPPED:
 		drop_task(stack, walker, record, now);
+		break;
+	case AFR_UNLOADED:
+		walker->trace->tasks.loads[afr_subject(record) & 0xff]++;
 		break;
 	default:
 		end_by_record(stack, walker, record, now);

@@ -15,6 +15,7 @@ void af_tasks_clear(struct af_tasks *tasks)
 {
 	tasks->n_tasks = 0;
 	tasks->n_used = 0;
+	memset(tasks->loads, 0, sizeof(tasks->loads));
 	if (tasks->slots)
 		memset(tasks->slots, 0, tasks->n_slots * sizeof(*tasks->slots));
 }
@@ -117,11 +118,9 @@ uint32_t af_tasks_find(struct af_tasks *tasks, enum af_task_key key, uint64_t va
 	if (!make_room(tasks))
 		return 0;
 	struct af_task_slot *slot = probe(tasks->slots, tasks->n_slots, &want);
-	/* An id is never given twice, but by a library that was loaded again: a poll after the end
-	   is still the same task's. */
-	bool once = key == AF_KEY_ID && !(value >> AF_TASKS_OWNER_SHIFT);
+	/* An id is never given twice: a poll after the end is still the same task's. */
 	if (slot->key != AF_KEY_NONE && !fresh &&
-	    (once || af_tasks_get(tasks, slot->task)->state == AF_TASK_ALIVE))
+	    (key == AF_KEY_ID || af_tasks_get(tasks, slot->task)->state == AF_TASK_ALIVE))
 		return slot->task;
 	/* It is gone without a word, and waits no more: its memory is another's. */
 	if (slot->key != AF_KEY_NONE)

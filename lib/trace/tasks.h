@@ -34,14 +34,16 @@ struct af_tasks {
 	uint32_t n_tasks, tasks_room;
 	struct af_task_slot *slots; /* open addressing, a power of two */
 	size_t n_used, n_slots;
+	uint8_t loads[256]; /* by number of the object: how often it was unloaded */
 };
 
 /* An executor in a library numbers its tasks for itself, and anew when the library is loaded again;
    `owner` is the number of the object. */
-#define AF_TASKS_OWNER_SHIFT 48
-static inline uint64_t af_tasks_id(uint32_t owner, uint64_t id)
+static inline uint64_t af_tasks_id(const struct af_tasks *tasks, uint32_t owner, uint64_t id)
 {
-	return (uint64_t)owner << AF_TASKS_OWNER_SHIFT | (id & AFR_SUBJECT_MASK);
+	uint8_t which = (uint8_t)owner;
+	return (uint64_t)tasks->loads[which] << 56 | (uint64_t)which << 48 |
+	       (id & AFR_SUBJECT_MASK);
 }
 
 void af_tasks_deinit(struct af_tasks *tasks);

@@ -178,6 +178,10 @@ def test_loaded_while_others_poll(asyncflame, engine, profile, repeat, plugins):
     found = ticks(trace)
     assert found.pop("plugin_host::Tick") == (told["host"], None)
     assert found == expected(**told["plugins"])
+    # Each library's tokio begins to number its tasks at 1, each time.
+    spawned = sum(2 * (3 + number % 5) for number in range(repeat))
+    for name in plugins:
+        assert len([task for task in trace.tasks if task["name"] == f"{name}::work::task"]) == spawned
 
 
 @pytest.mark.parametrize("environment", [{}, {"CLEAR": "1"}, {"FORK": "1"}])
