@@ -143,8 +143,10 @@ def test_first_process_of_a_namespace(run, engine, mode):
     ended = run(*own_namespace(), fixture("release", "life"), mode,
                 env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "t.json"})
     assert ended.status == ENDINGS.get(mode, 0)
-    check_exact(ended.directory, told(ended.out)[-1:] if mode == "fork" else told(ended.out),
-                output="t.json")
+    expected = told(ended.out)
+    if mode == "fork" and len(list(ended.directory.glob("t*.json"))) == 1:
+        del expected[:-1]  # PID 1 does not wait for the child's companion, which then ends with it
+    check_exact(ended.directory, expected, output="t.json")
 
 
 def test_wrapper_as_first_process(run, engine):
