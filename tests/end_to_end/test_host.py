@@ -186,25 +186,25 @@ LAUNCHER = """
 #include <unistd.h>
 int main(int argc, char **argv)
 {
-	struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-	struct sock_fprog filter = {1, all};
-	if (*argv[1] == 'm' && prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0))
-		return 77;
-	if (*argv[1] == 's' && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-				prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)))
-		return 77;
-	return execv(argv[2], argv + 2);
+    struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog filter = {1, all};
+    if (*argv[1] == 'm' && prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0))
+        return 77;
+    if (*argv[1] == 's' && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+                prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)))
+        return 77;
+    return execv(argv[2], argv + 2);
 }
 """
 TELLS_MAPPINGS = """
 #include <stdio.h>
 __attribute__((destructor)) static void tell(void)
 {
-	char line[4096];
-	FILE *maps = fopen("/proc/self/maps", "r"), *to = fopen("mappings", "w");
-	while (fgets(line, sizeof(line), maps))
-		fputs(line, to);
-	fclose(to);
+    char line[4096];
+    FILE *maps = fopen("/proc/self/maps", "r"), *to = fopen("mappings", "w");
+    while (fgets(line, sizeof(line), maps))
+        fputs(line, to);
+    fclose(to);
 }
 """
 
