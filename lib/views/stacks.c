@@ -328,7 +328,7 @@ static void read_task_values(void *arg, const struct af_target *target,
 			     const struct af_await_tree *tree, struct af_text *text)
 {
 	struct printer *p = arg;
-	af_stacks_read_values(&p->values_as, target, tree, text);
+	af_stacks_read_values(&p->values_as, target, tree, p->writer->options->values, text);
 }
 
 static void print_task(void *arg, const struct af_task_view *view)
@@ -398,7 +398,8 @@ struct af_error *af_stacks_print(struct af_task_list *tasks,
 	set_clock(&printer.values_as, tasks->process);
 	const struct af_task_visitor visitor = {
 		.arg = &printer,
-		.more = options->values ? read_task_values : NULL,
+		/* In a group every task's timer ends at another time. */
+		.more = options->values || !options->group ? read_task_values : NULL,
 		.visit = print_task,
 	};
 	struct af_error *error = af_task_list_visit(tasks, &tree, &visitor);

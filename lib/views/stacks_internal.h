@@ -6,11 +6,14 @@
 #include "inspect/locals.h"
 #include "views/stacks.h"
 
+/* No variable, but when a timer ends: "in 3.2s". */
+#define AF_STACKS_TIMER 9
+
 /* A variable of a node, as text. */
 struct af_stack_value {
 	uint32_t node;
 	uint32_t name, type, value; /* offsets in af_stack.texts */
-	uint8_t life;		    /* enum af_local_life */
+	uint8_t life;		    /* enum af_local_life, or AF_STACKS_TIMER */
 };
 
 /* A task as it was read, or a group of them. */
@@ -62,8 +65,12 @@ const struct af_found_task *af_stacks_task_of(const struct af_task_list *tasks, 
 /* The id of the task whose header is at `address`; false if it has none, or is not known. */
 bool af_stacks_task_id(const struct af_task_list *tasks, uint64_t address, uint64_t *id);
 
-/* Appends the variables of a task's futures, as records that stacks.c takes apart. */
+/* Appends the variables of a task's futures, or without `variables` only when its timers end, as records
+   that stacks.c takes apart. */
 void af_stacks_read_values(const struct af_value_options *options, const struct af_target *target,
-			   const struct af_await_tree *tree, struct af_text *text);
+			   const struct af_await_tree *tree, bool variables,
+			   struct af_text *text);
+/* When the timer ends that node `i` is, "in 3.2s"; NULL if it is none, or that is not known. */
+const char *af_stacks_timer(const struct af_stack *stack, uint32_t i);
 
 #endif

@@ -195,7 +195,7 @@ static void put_values(const struct af_stacks_writer *w, const struct af_stack *
 	put(w, ", \"values\": [");
 	for (uint32_t v = 0; v < stack->n_values; v++) {
 		const struct af_stack_value *value = &stack->values[v];
-		if (value->node != i)
+		if (value->node != i || value->life == AF_STACKS_TIMER)
 			continue;
 		put(w, comma);
 		put_key_text(w, "{\"name\": ", stack->texts + value->name);

@@ -170,8 +170,10 @@ static void put_lines(struct af_stacks_writer *w, const struct af_stack *stack, 
 	paint(w, PLAIN);
 }
 
-static void put_node_end(struct af_stacks_writer *w, const struct af_node *node)
+static void put_node_end(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
+	const struct af_node *node = &stack->nodes[i];
+	const char *timer = w->options->group ? NULL : af_stacks_timer(stack, i);
 	uint64_t id;
 	if (node->wait == AF_WAIT_TASK && node->task) {
 		if (af_stacks_task_id(w->tasks, node->task, &id))
@@ -181,6 +183,9 @@ static void put_node_end(struct af_stacks_writer *w, const struct af_node *node)
 	} else if (af_wait_name(node->wait)) {
 		fprintf(w->out, ", waits for %s", af_wait_name(node->wait));
 	}
+	if (timer)
+		fprintf(w->out, strncmp(timer, "in ", 3) ? ", which ended %s" : ", wakes %s",
+			timer);
 	if (node->flags & AF_NODE_DISABLED)
 		fputs(", disabled", w->out);
 	if (node->flags & AF_NODE_CUT)
@@ -211,14 +216,14 @@ static void put_node(struct af_stacks_writer *w, const struct af_stack *stack, u
 		fputs_unlocked(", ", w->out);
 		fputs_unlocked(af_stacks_node_state(node), w->out);
 	}
-	put_node_end(w, node);
+	put_node_end(w, stack, i);
 }
 
 static void put_values(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
 	for (uint32_t v = 0; v < stack->n_values; v++) {
 		const struct af_stack_value *value = &stack->values[v];
-		if (value->node != i)
+		if (value->node != i || value->life == AF_STACKS_TIMER)
 			continue;
 		fprintf(w->out, "  %*s", 2 * stack->nodes[i].depth + 4, "");
 		put_text(w->out, stack->texts + value->name);

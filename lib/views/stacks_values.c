@@ -11,6 +11,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "inspect/owners.h"
 #include "views/stacks_internal.h"
@@ -20,8 +21,8 @@
 #define MAX_OWNERS 256 /* of one value */
 #define NO_LOCAL UINT32_MAX
 
-static void add_value(struct af_text *text, uint32_t node, enum af_local_life life,
-		      const char *name, const char *type, const char *value)
+static void add_value(struct af_text *text, uint32_t node, unsigned life, const char *name,
+		      const char *type, const char *value)
 {
 	char head[16];
 	snprintf(head, sizeof(head), "%u %c", node, '0' + (char)life);
@@ -149,12 +150,54 @@ static bool is_marked(const struct claims *claims, uint32_t node, uint32_t local
 					       sizeof(key), compare_marks);
 }
 
+/* "in 3.2s" of "in 3.214068154s". */
+static void shorten(char *text)
+{
+	char *point = strchr(text, '.');
+	if (!point)
+		return;
+	char *digits = point + 1 + (point[1] != '\0');
+	size_t n = strspn(digits, "0123456789");
+	memmove(digits, digits + n, strlen(digits + n) + 1);
+}
+
+/* A timer is told by tokio's Sleep::deadline and async-io's Timer::when, an Option. */
+static void read_timer(const struct af_value_options *options, const struct af_target *target,
+		       const struct af_node *node, uint32_t at, struct af_text *text)
+{
+	struct af_local locals[MAX_LOCALS];
+	char value[64];
+	struct af_line line;
+	uint32_t n = af_locals_find(target, node->image, node->type, node->address, node->variant,
+				    locals, MAX_LOCALS);
+	for (uint32_t i = 0; i < n; i++) {
+		const char *from = value;
+		if (strcmp(locals[i].name, "deadline") && strcmp(locals[i].name, "when"))
+			continue;
+		af_line_init(&line, value, sizeof(value));
+		af_local_print(&line, options, target, node->image, &locals[i]);
+		if (!strncmp(from, "Some(", 5) && value[strlen(value) - 1] == ')') {
+			value[strlen(value) - 1] = '\0';
+			from += 5;
+		}
+		shorten(value);
+		if (!strncmp(from, "in ", 3) || strstr(from, " ago"))
+			add_value(text, at, AF_STACKS_TIMER, "", "", from);
+		return;
+	}
+}
+
 void af_stacks_read_values(const struct af_value_options *options, const struct af_target *target,
-			   const struct af_await_tree *tree, struct af_text *text)
+			   const struct af_await_tree *tree, bool variables, struct af_text *text)
 {
 	struct af_local locals[MAX_LOCALS];
 	struct claims claims = {0};
 	char value[MAX_VALUE];
+	for (uint32_t i = 0; options->has_now && i < tree->n_nodes; i++)
+		if (tree->nodes[i].wait == AF_WAIT_TIMER)
+			read_timer(options, target, &tree->nodes[i], i, text);
+	if (!variables)
+		return;
 	find_claims(&claims, target, tree);
 	for (uint32_t i = 0; i < tree->n_nodes; i++) {
 		const struct af_node *node = &tree->nodes[i];
@@ -176,4 +219,13 @@ void af_stacks_read_values(const struct af_value_options *options, const struct 
 	}
 	vector_deinit(&claims.items);
 	vector_deinit(&claims.marked);
+}
+
+const char *af_stacks_timer(const struct af_stack *stack, uint32_t i)
+{
+	/* They come before all variables. */
+	for (uint32_t v = 0; v < stack->n_values && stack->values[v].life == AF_STACKS_TIMER; v++)
+		if (stack->values[v].node == i)
+			return stack->texts + stack->values[v].value;
+	return NULL;
 }

@@ -3,6 +3,7 @@
 program itself says (see parked.py): nothing wrong, nothing missing."""
 import json
 import os
+import re
 import resource
 import subprocess
 import time
@@ -92,6 +93,23 @@ def test_what_was_given_on_is_marked(dump, build):
         value = values_of(document, f"{crate}::{function}")[name]
         assert value["life"] == life, (function, value)
         assert value["value"].endswith("(moved?)") == (life != "alive"), value
+
+
+@pytest.mark.parametrize("variant, timer", [("tokio", "tokio::time::sleep::Sleep"),
+                                            ("smol", "async_io::Timer")])
+@pytest.mark.parametrize("build", BUILDS)
+def test_timers_say_when_they_wake(run, build, variant, timer):
+    """Those of the program were set to 100,000 s when it began."""
+    path, env, _ = program_of(build, variant)
+    began = time.monotonic()
+    with parked(path, env=env) as program:
+        text = run(PROGRAM, "dump", str(program.pid)).out
+        grouped = run(PROGRAM, "dump", "--group", str(program.pid)).out
+    took = time.monotonic() - began
+    lines = [line for line in text.splitlines() if f" {timer}, waits for timer" in line]
+    left = [float(re.search(r", wakes in ([0-9]+(\.[0-9])?)s$", line)[1]) for line in lines]
+    assert any(100_000 - took - 0.1 <= seconds <= 100_000 for seconds in left), lines
+    assert "wakes in" not in grouped
 
 
 @pytest.mark.parametrize("build", BUILDS + ["lto", "debian-lto"])

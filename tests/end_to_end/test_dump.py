@@ -221,6 +221,27 @@ def test_a_worker_that_is_blocked(dump, tmp_path, profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_a_task_that_is_polled_names_its_thread(dump, tmp_path, profile):
+    """Optimised or not: the connection whose poll blocks, and the thread that it blocks, agree."""
+    with serving(profile, tmp_path) as (pid, address):
+        for _ in range(400):
+            with connect(address, "/stall") as connection:
+                found = dump(pid)
+                connection.recv(100)
+            tasks = {task["address"]: task for task in found["tasks"]}
+            busy = [thread for thread in found["threads"] if thread["polls"] and thread["task"]
+                    and not tasks[thread["task"]]["blocking"]]
+            if busy:
+                break
+        assert len(busy) == 1
+        task = tasks[busy[0]["task"]]
+        assert (task["state"], task["thread"], task["tree"]) == ("running", busy[0]["tid"], None)
+        own = [task["thread"] for task in found["tasks"]
+               if not task["blocking"] and task["state"] == "running"]
+        assert own == [busy[0]["tid"]], "and no other"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_what_drives_itself(dump, tmp_path, profile):
     """main's future has no task: it is found on the stack of block_on, optimised or not."""
     with serving(profile, tmp_path) as (pid, _):
