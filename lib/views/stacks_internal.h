@@ -68,8 +68,7 @@ bool af_stacks_task_id(const struct af_task_list *tasks, uint64_t address, uint6
 /* Appends the variables of a task's futures, or without `variables` only when its timers end, as records
    that stacks.c takes apart. */
 void af_stacks_read_values(const struct af_value_options *options, const struct af_target *target,
-			   const struct af_await_tree *tree, bool variables,
-			   struct af_text *text);
+			   const struct af_await_tree *tree, bool variables, struct af_text *text);
 /* When the timer ends that node `i` is, "in 3.2s"; NULL if it is none, or that is not known. */
 const char *af_stacks_timer(const struct af_stack *stack, uint32_t i);
 
