@@ -75,6 +75,11 @@ void outputs_choose(struct outputs *o, struct af_session *s, int report)
 	name_output(o);
 }
 
+static uint64_t nanoseconds(struct timespec t)
+{
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 /* CLOCK_REALTIME ns at which the process was started; exec does not change it. UINT64_MAX if unknown. */
 static uint64_t host_start(const struct outputs *o)
 {
@@ -93,9 +98,8 @@ static uint64_t host_start(const struct outputs *o)
 	if (!at || sscanf(at, "%llu", &ticks) != 1 || clock_gettime(CLOCK_BOOTTIME, &boot) ||
 	    clock_gettime(CLOCK_REALTIME, &real))
 		return UINT64_MAX;
-	int64_t ago =
-		(boot.tv_sec - (int64_t)ticks / sysconf(_SC_CLK_TCK)) * 1000000000 + boot.tv_nsec;
-	return (uint64_t)real.tv_sec * 1000000000 + (uint64_t)real.tv_nsec - (uint64_t)ago;
+	uint64_t tick = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+	return nanoseconds(real) - (nanoseconds(boot) - ticks * tick);
 }
 
 /* Without a wrapper: a trace that was written since the process was started is that of a program
@@ -105,8 +109,7 @@ static bool output_is_of_this_process(const struct outputs *o)
 	struct stat st;
 	if (stat(o->trace, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size)
 		return false;
-	uint64_t written = (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec;
-	return written > host_start(o) + START_PRECISION;
+	return nanoseconds(st.st_mtim) > host_start(o) + START_PRECISION;
 }
 
 /* Whether the file is still the one of that name: who records into it removes it at his end. */

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import PROFILES, PROGRAM, clean_environment, fixture, last_json
+from conftest import LIBRARY, PROFILES, PROGRAM, clean_environment, fixture, last_json
 import trace_check
 
 
@@ -153,6 +153,21 @@ def test_usage(asyncflame):
         assert "asyncflame" in ended.out
         assert ended.err == ""
     assert asyncflame("--version").out.startswith("asyncflame ")
+
+
+@pytest.mark.parametrize("wrapper", [True, False])
+def test_the_newest_run_has_the_name(run, engine, wrapper):
+    """What ran a moment ago was another process, not what this one was before an exec."""
+    for _ in range(4):
+        if wrapper:
+            ended = run(PROGRAM, "-o", "t.json", fixture("release", "life"), "plain")
+        else:
+            ended = run(fixture("release", "life"), "plain",
+                        env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "t.json"})
+        assert ended.status == 0
+        assert ended.traces() == ["t.json"]
+        pid = last_json(ended.out)["pid"]
+        assert {event["pid"] for event in ended.trace("t.json").polls} == {pid}
 
 
 # --- How it ends
