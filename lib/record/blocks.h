@@ -25,6 +25,8 @@ void af_blocks_mark(struct af_writer *w, uint32_t chunk);
 
 /* All of the parts at `place`, or nothing (but in a pipe). False: w->error says why. */
 bool af_blocks_write_at(struct af_writer *w, uint64_t place, struct iovec *parts, int n);
+/* Room on disk that was set aside, and is not needed any more. */
+void af_blocks_give_back(struct af_writer *w);
 /* A block behind what there is. */
 bool af_blocks_write(struct af_writer *w, enum afr_block_type type, const void *head,
 		     size_t head_size, const void *body, size_t body_size);

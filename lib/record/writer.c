@@ -278,6 +278,7 @@ int af_writer_finish(struct af_writer *w, enum afr_end_reason reason)
 {
 	if (write_end(w, reason))
 		af_blocks_mark(w, 0);
+	af_blocks_give_back(w);
 	return w->error;
 }
 

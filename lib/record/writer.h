@@ -18,11 +18,12 @@
 
 struct af_writer {
 	struct af_session *session;
-	int fd;	       /* the raw trace; -1 none */
-	bool own;      /* in the host: threads' names are as they were, patience is endless */
-	bool seekable; /* a file, not a pipe or a device */
-	int error;     /* errno of the first failure to write, 0 if there was none */
-	uint64_t good; /* bytes of whole blocks */
+	int fd;		   /* the raw trace; -1 none */
+	bool own;	   /* in the host: threads' names are as they were, patience is endless */
+	bool seekable;	   /* a file, not a pipe or a device */
+	int error;	   /* errno of the first failure to write, 0 if there was none */
+	uint64_t good;	   /* bytes of whole blocks */
+	uint64_t reserved; /* how far the file system has room set aside */
 	uint64_t records;
 	uint64_t unfinished;	 /* slots taken but never written */
 	uint64_t lost;		 /* records that could not be written */

@@ -51,7 +51,7 @@ static void attach(struct af_writer *w, int fd, struct af_session *session)
 	w->fd = fd;
 	w->seekable = call(SYS_fstat, fd, (long)&st, 0) == 0 && S_ISREG(st.st_mode);
 	w->error = 0;
-	w->good = w->records = w->unfinished = w->lost = w->nodes = 0;
+	w->good = w->reserved = w->records = w->unfinished = w->lost = w->nodes = 0;
 	w->full = false;
 	w->watch = 0;
 	w->nodes_at = w->slots_at = w->n_slots = w->slots = 0;
