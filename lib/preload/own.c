@@ -15,6 +15,7 @@
 #include "record/writer.h"
 
 #define ERROR_ESRCH (-3)
+#define TRIES 10 /* names */
 
 /* Under the lock: */
 static struct af_writer writer = {.fd = -1};
@@ -84,8 +85,8 @@ static void choose_output(const struct af_session *s)
 	}
 }
 
-/* out.json -> out.PROGRAM-PID.json */
-static void make_own(const struct af_session *s)
+/* out.json -> out.PROGRAM-PID.json, out.PROGRAM-PID-2.json */
+static void make_own(const struct af_session *s, uint32_t number)
 {
 	static char suffix[AF_PATH_MAX];
 	const char *end = output + sizeof(output), *base = af_base_name(output);
@@ -100,6 +101,10 @@ static void make_own(const struct af_session *s)
 	dot = af_put_text(dot, end, af_base_name(s->executable));
 	dot = af_put_text(dot, end, "-");
 	dot = af_put_number(dot, end, s->host_pid);
+	if (number > 1) {
+		dot = af_put_text(dot, end, "-");
+		dot = af_put_number(dot, end, number);
+	}
 	af_put_text(dot, end, suffix);
 }
 
@@ -113,6 +118,19 @@ static long out_of_the_way(long fd)
 	return high;
 }
 
+/* Recorded by a program that this process was before an exec. */
+static bool is_of_this_process(const struct af_session *s, long fd)
+{
+	static const uint8_t magic[] = AFR_MAGIC;
+	struct afr_header header;
+	if (af_syscall4(SYS_pread64, fd, (long)&header, sizeof(header), 0) != sizeof(header))
+		return false;
+	for (unsigned i = 0; i < sizeof(header.magic); i++)
+		if (header.magic[i] != magic[i])
+			return false;
+	return header.pid == s->host_pid;
+}
+
 static long try_open(struct af_session *s)
 {
 	const char *end = s->raw_path + AF_PATH_MAX;
@@ -121,8 +139,8 @@ static long try_open(struct af_session *s)
 		af_put_text(at, end, ".recording");
 	long fd = af_syscall4(SYS_openat, AT_FDCWD, (long)s->raw_path,
 			      O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
-	if (fd >= 0 &&
-	    (call(SYS_flock, fd, LOCK_EX | LOCK_NB, 0) < 0 || call(SYS_ftruncate, fd, 0, 0) < 0)) {
+	if (fd >= 0 && (call(SYS_flock, fd, LOCK_EX | LOCK_NB, 0) < 0 ||
+			is_of_this_process(s, fd) || call(SYS_ftruncate, fd, 0, 0) < 0)) {
 		call(SYS_close, fd, 0, 0);
 		return -1;
 	}
@@ -149,12 +167,12 @@ static void tell_wrapper(struct af_session *s)
 /* From the beginning: with the maps in the file, so that nobody needs the program. */
 static bool begin(struct af_session *s)
 {
-	choose_output(s);
-	if (!s->main_program)
-		make_own(s);
-	long fd = try_open(s);
-	if (fd < 0 && s->main_program) { /* another one's, who still writes */
-		make_own(s);
+	long fd = -1;
+	/* A file can be another one's, who still writes, or hold what must not be lost. */
+	for (uint32_t number = !s->main_program; fd < 0 && number < TRIES; number++) {
+		choose_output(s);
+		if (number)
+			make_own(s, number);
 		fd = try_open(s);
 	}
 	bool begun = fd >= 0 && !af_writer_begin(&writer, (int)fd, s);

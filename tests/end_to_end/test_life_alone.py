@@ -58,6 +58,16 @@ def test_nobody_beside_it_and_killed(run, engine, cached, mode):
     assert len(ticks(ended.trace("t.json"))) == 10_010 // 2046 * 2046
 
 
+def test_nobody_beside_it_and_exec(run, engine, cached):
+    """What the process was before keeps its file, but for its last chunk: exec is no end that is seen."""
+    ended = lead(run, "release", "exec", wrapper=False, env=NOWHERE)
+    convert_all(run, ended.directory)
+    (pid, first), (again, second) = told(ended.out)
+    assert pid == again
+    assert len(ticks(ended.trace("t.json"))) == first // 2046 * 2046
+    assert len(ticks(ended.trace(f"t.life-{pid}.json"))) == second
+
+
 def test_raw_stays_as_it_is(run, engine, cached):
     ended = run(fixture("release", "life"), "plain",
                 env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "t.raw", **NOWHERE})
