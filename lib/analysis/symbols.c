@@ -141,6 +141,8 @@ void af_object_next_functions(const struct af_object *object, const uint64_t *ad
 	Elf_Scn *scn = NULL;
 	GElf_Shdr header;
 
+	if (!n)
+		return;
 	fill_buckets(&search);
 	memcpy(next, addresses, n * sizeof(*next));
 	while ((scn = elf_nextscn(object->main.elf, scn)))

@@ -68,10 +68,16 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def tmp_path(tmp_path, request):
-    """The test's own directory, kept only if it fails: traces and cores come to gigabytes."""
+    """The test's own directory, emptied unless it fails: traces and cores come to gigabytes. It stays, so
+    that no other test gets its name."""
     yield tmp_path
-    if not getattr(request.node, "failed_so_far", True):
-        shutil.rmtree(tmp_path, ignore_errors=True)
+    if getattr(request.node, "failed_so_far", True):
+        return
+    for path in tmp_path.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 @pytest.fixture(scope="session")

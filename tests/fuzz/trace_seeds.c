@@ -16,7 +16,7 @@ int main(int argc, char **argv)
 {
 	for (uint32_t seed = 0; argc > 1 && seed < 3; seed++) {
 		struct raw raw;
-		struct afr_record records[48];
+		struct afr_record records[5 * AFR_KIND_COUNT];
 		char path[4096];
 		uint32_t n = 0;
 
