@@ -103,8 +103,6 @@ static bool settle_maps(struct companion *c)
 	return false;
 }
 
-/* --- where the trace goes ------------------------------------------------------------ */
-
 /* --- recording ----------------------------------------------------------------------- */
 
 static bool host_gone(const struct companion *c)

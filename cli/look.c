@@ -67,6 +67,7 @@ static int look_once(const struct look *look)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* Gigabytes of memory may be searched: not for ever. */
 	struct itimerval limit = {.it_value.tv_sec = 1};
+	signal(SIGPROF, SIG_DFL); /* the host may ignore it, and we with it */
 	setitimer(ITIMER_PROF, &limit, NULL);
 	if (!look->asked)
 		setpriority(PRIO_PROCESS, 0, NICE);

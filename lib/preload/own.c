@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "preload/start.h"
 #include "record/syscall.h"
@@ -15,7 +16,8 @@
 #include "record/writer.h"
 
 #define ERROR_ESRCH (-3)
-#define TRIES 10 /* names */
+#define TRIES 10		/* names */
+#define TICK UINT64_C(10000000) /* ns; USER_HZ is 100 */
 
 /* Under the lock: */
 static struct af_writer writer = {.fd = -1};
@@ -118,7 +120,36 @@ static long out_of_the_way(long fd)
 	return high;
 }
 
-/* Recorded by a program that this process was before an exec. */
+static uint64_t clock_now(long clock)
+{
+	struct timespec t = {0};
+	call(SYS_clock_gettime, clock, (long)&t, 0);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* CLOCK_REALTIME ns at which this process began, down to a tick; exec does not change it. 0: not
+   known. */
+static uint64_t process_start(void)
+{
+	char text[1024];
+	uint64_t ticks = 0;
+	long fd = call(SYS_openat, AT_FDCWD, (long)"/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	long n = fd < 0 ? 0 : call(SYS_read, fd, (long)text, sizeof(text) - 1);
+	if (fd >= 0)
+		call(SYS_close, fd, 0, 0);
+	text[n > 0 ? n : 0] = '\0';
+	const char *at = text;
+	for (const char *c = text; *c; c++)
+		at = *c == ')' ? c : at; /* field 2; starttime is the 22nd */
+	for (int field = 2; *at && field < 22; at++)
+		field += *at == ' ';
+	while (*at >= '0' && *at <= '9')
+		ticks = ticks * 10 + (uint64_t)(*at++ - '0');
+	return ticks ? clock_now(CLOCK_REALTIME) - clock_now(CLOCK_BOOTTIME) + ticks * TICK : 0;
+}
+
+/* Recorded by a program that this process was before an exec; not by an earlier process of its
+   number, which a container's first one always has. */
 static bool is_of_this_process(const struct af_session *s, long fd)
 {
 	static const uint8_t magic[] = AFR_MAGIC;
@@ -128,7 +159,7 @@ static bool is_of_this_process(const struct af_session *s, long fd)
 	for (unsigned i = 0; i < sizeof(header.magic); i++)
 		if (header.magic[i] != magic[i])
 			return false;
-	return header.pid == s->host_pid;
+	return header.pid == s->host_pid && header.base_realtime >= process_start();
 }
 
 static long try_open(struct af_session *s)

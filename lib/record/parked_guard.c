@@ -147,14 +147,16 @@ static const struct af_guard_vtable *search(const struct guard *guard, uint64_t 
 	return guard->count && guard->vtables[low].address == vtable ? &guard->vtables[low] : NULL;
 }
 
-/* Of an object that is there, if there is one: an address may be used again. */
+/* Of an object that is there, if there is one, else of the last that came: an address may be used
+   again. */
 static const struct af_guard_vtable *find_vtable(uint64_t vtable, uint32_t *place)
 {
 	const struct af_guard_vtable *found = NULL;
 	uint32_t n = atomic_load(&n_guards);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct af_guard_vtable *here = search(&guards[i], vtable);
-		if (here && (!found || atomic_load(&guards[i].ready))) {
+		if (here && (atomic_load(&guards[i].ready) || !found ||
+			     !atomic_load(&guards[*place].ready))) {
 			found = here;
 			*place = i;
 		}

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Running the fixture `life` and comparing what each of its processes tells with its trace."""
 import json
+import subprocess
+
+import pytest
 
 import trace_check
 from conftest import PROGRAM, fixture
@@ -29,6 +32,14 @@ def check_exact(directory, expected, output="t.json"):
         if pids:
             found.append((pids.pop(), len(ticks(trace))))
     assert sorted(found) == sorted(pair for pair in expected if pair[1])
+
+
+def own_namespace():
+    """The words that make a program PID 1 of a namespace; skips where that is not allowed."""
+    words = ["unshare", "-pf", "--mount-proc"]
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare -p is not allowed here")
+    return words
 
 
 def lead(run, profile, mode, *words, wrapper=True, **how):

@@ -15,7 +15,7 @@ import pytest
 
 import trace_check
 from conftest import LIBRARY, PROFILES, PROGRAM, clean_environment, fixture
-from life import check_exact, lead, ticks, told
+from life import check_exact, lead, own_namespace, ticks, told
 
 ENDINGS = {"exit": 7, "_exit": 7, "quick-exit": 7, "abort": 128 + signal.SIGABRT,
            "sigterm": 128 + signal.SIGTERM, "sigkill": 128 + signal.SIGKILL}
@@ -127,14 +127,6 @@ def test_killed_at_random_moments(engine, cache, tmp_path, profile, request):
     """20 moments; 200 with --all-tests."""
     kill_at_random(engine, cache, tmp_path, profile,
                    100 if request.config.getoption("--all-tests") else 10)
-
-
-def own_namespace():
-    """The words that make a program PID 1 of a namespace; skips where that is not allowed."""
-    words = ["unshare", "-pf", "--mount-proc"]
-    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("unshare -p is not allowed here")
-    return words
 
 
 @pytest.mark.parametrize("mode", ["plain", "fork", "exit"])

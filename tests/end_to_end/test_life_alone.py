@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import LIBRARY, PROGRAM, clean_environment, fixture
-from life import check_exact, lead, ticks, told
+from life import check_exact, lead, own_namespace, ticks, told
 
 NOWHERE = {"ASYNCFLAME_PROGRAM": "/nowhere/asyncflame"}
 MODES = ["plain", "fork-exit", "many-children", "short-threads", "signals", "close-all", "chdir",
@@ -66,6 +66,17 @@ def test_nobody_beside_it_and_exec(run, engine, cached):
     assert pid == again
     assert len(ticks(ended.trace("t.json"))) == first // 2046 * 2046
     assert len(ticks(ended.trace(f"t.life-{pid}.json"))) == second
+
+
+def test_nobody_beside_it_and_the_same_number(run, engine, cached):
+    """What a container's first process left is not what this one was before an exec."""
+    for _ in range(3):
+        ended = run(*own_namespace(), fixture("release", "life"), "plain",
+                    env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "t.json", **NOWHERE})
+        assert ended.status == 0
+        assert [path.name for path in ended.directory.glob("t*")] == ["t.json.recording"]
+    convert_all(run, ended.directory)
+    check_exact(ended.directory, told(ended.out))
 
 
 def test_raw_stays_as_it_is(run, engine, cached):

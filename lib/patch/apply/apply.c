@@ -359,11 +359,12 @@ static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
 }
 
 /* The cells are in place, or have been since the last time. */
-static bool put_image(const struct patcher *p, bool again)
+static bool put_image(const struct patcher *p, struct af_patch_memory *memory)
 {
-	if (again)
+	if (memory->filled)
 		return !memcmp((void *)p->block, p->image, p->block_size);
-	return af_near_map(p->block, p->image, p->block_size);
+	memory->filled = af_near_map(p->block, p->image, p->block_size);
+	return memory->filled;
 }
 
 void af_patch_apply(const struct af_futuremap *map, const struct af_object_place *place,
@@ -372,7 +373,6 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 {
 	struct patcher p = {.map = map, .place = place, .hooks = hooks};
 	uint32_t n = map->header->polls.count;
-	bool again = memory->block != 0;
 	hooks->functions += n;
 	if (!n)
 		return;
@@ -385,10 +385,10 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 	select_polls(&p, filter, first_function);
 	af_record_decide = af_hook_decide;
 	if (take_memory(&p, memory)) {
-		if (!again)
+		if (!memory->filled)
 			prepare_text(&p, (uint64_t *)p.table); /* which is not in use yet */
 		fill_image(&p, first_function);
-		if (put_image(&p, again))
+		if (put_image(&p, memory))
 			publish(&p);
 		else
 			refuse_rest(&p);

@@ -25,6 +25,7 @@ struct af_patch_memory {
 	struct af_hook *table;
 	uint64_t table_size;
 	uint64_t block, block_size;
+	bool filled; /* the cells are there, and can be read */
 };
 
 /*
