@@ -3,7 +3,9 @@
 import ctypes
 import os
 import pathlib
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -124,3 +126,24 @@ def progress(text):
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+def rust_program(name, source, what, settings="", profile=""):
+    """build/bench/NAME/target/release/NAME, built from one source file; kept while that is the same."""
+    at = BUILD / "bench" / name
+    program, main = at / "target" / "release" / name, at / "src" / "main.rs"
+    if program.exists() and main.exists() and main.read_text() == source:
+        return program
+    cargo = shutil.which("cargo") or os.path.expanduser("~/.cargo/bin/cargo")
+    main.parent.mkdir(parents=True, exist_ok=True)
+    (at / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "0.0.0"\nedition = "2021"\n'
+                                   f'[workspace]\n{settings}[profile.release]\n{profile}debug = "full"\n')
+    main.write_text(source)
+    progress(f"building {what}")
+    done = subprocess.run([cargo, "build", "--release", "-q"], cwd=at, capture_output=True, text=True,
+                          check=False)
+    progress("")
+    if done.returncode:
+        main.unlink()
+        raise Failed(f"the program cannot be built:\n{done.stderr[-2000:]}")
+    return program

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A program with 20,000 poll functions: what many hot ones cost, and what it takes to patch them all."""
 import json
-import os
 import re
-import shutil
-import subprocess
 
-from common import (BUILD, LIBRARY, PROGRAM, Failed, environment, median, progress, run, spread)
+from common import LIBRARY, PROGRAM, environment, median, progress, run, rust_program, spread
 
 FUNCTIONS = 20_000
 
@@ -123,30 +120,13 @@ fn main() {
 
 
 def build():
-    """build/bench/many: made once for each version of its source."""
-    at = BUILD / "bench" / "many"
-    program = at / "target" / "release" / "many"
     hots = ",".join(f"hot::<{n}>()" for n in range(FUNCTIONS))
     sames = ",".join(f"same::<{n}>" for n in range(FUNCTIONS))
     source = (SOURCE.replace("HOT()", "hots").replace("let mut ring", "let hots = hots();\n    let mut ring")
               + f"static SAME: [Polled; {FUNCTIONS}] = [{sames}];\n"
               + f"fn hots() -> Vec<Polled> {{ vec![{hots}] }}\n")
-    main = at / "src" / "main.rs"
-    if program.exists() and main.exists() and main.read_text() == source:
-        return program
-    cargo = shutil.which("cargo") or os.path.expanduser("~/.cargo/bin/cargo")
-    main.parent.mkdir(parents=True, exist_ok=True)
-    (at / "Cargo.toml").write_text('[package]\nname = "many"\nversion = "0.0.0"\nedition = "2021"\n'
-                                   '[workspace]\n[profile.release]\nopt-level = 2\ndebug = "full"\n')
-    main.write_text(source)
-    progress(f"building a program with {FUNCTIONS:,} poll functions")
-    done = subprocess.run([cargo, "build", "--release", "-q"], cwd=at, capture_output=True, text=True,
-                          check=False)
-    progress("")
-    if done.returncode:
-        main.unlink()
-        raise Failed(f"the program cannot be built:\n{done.stderr[-2000:]}")
-    return program
+    return rust_program("many", source, f"a program with {FUNCTIONS:,} poll functions",
+                        profile="opt-level = 2\n")
 
 
 METHOD = """

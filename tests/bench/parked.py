@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What it costs to read, at the entry of a task's poll, where it had been parked."""
 import json
-import os
-import shutil
-import subprocess
 
-from common import BUILD, PROGRAM, Failed, environment, median, progress, run, spread
+from common import PROGRAM, environment, median, progress, run, rust_program, spread
 
 DEPTHS = 2, 12, 32
 
@@ -49,29 +46,12 @@ more with a longer chain, less what it costs more untraced, is the reading. Proc
 
 
 def build():
-    at = BUILD / "bench" / "parked"
-    program = at / "target" / "release" / "deep"
     levels = "\n".join(f"async fn level{n}(turns: u32) {{ level{n - 1}(turns).await }}"
                        for n in range(1, max(DEPTHS)))
     arms = " ".join(f"{n} => level{n - 1}(turns).await," for n in DEPTHS)
     source = SOURCE.replace("@LEVELS@", levels).replace("@ARMS@", arms)
-    main = at / "src" / "main.rs"
-    if program.exists() and main.exists() and main.read_text() == source:
-        return program
-    cargo = shutil.which("cargo") or os.path.expanduser("~/.cargo/bin/cargo")
-    main.parent.mkdir(parents=True, exist_ok=True)
-    (at / "Cargo.toml").write_text('[package]\nname = "deep"\nversion = "0.0.0"\nedition = "2021"\n'
-                                   '[workspace]\n[dependencies]\ntokio = { version = "1", features = ["rt"] }\n'
-                                   '[profile.release]\ndebug = "full"\n')
-    main.write_text(source)
-    progress("building a task of many levels")
-    done = subprocess.run([cargo, "build", "--release", "-q"], cwd=at, capture_output=True, text=True,
-                          check=False)
-    progress("")
-    if done.returncode:
-        main.unlink()
-        raise Failed(f"the program cannot be built:\n{done.stderr[-2000:]}")
-    return program
+    return rust_program("deep", source, "a task of many levels",
+                        settings='[dependencies]\ntokio = { version = "1", features = ["rt"] }\n')
 
 
 def parked(report, settings, work):

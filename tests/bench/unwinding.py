@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a panic costs that passes through a hooked poll."""
 import json
-import os
-import shutil
-import subprocess
 
-from common import BUILD, PROGRAM, Failed, environment, median, progress, run, spread
+from common import PROGRAM, Failed, environment, median, progress, run, rust_program, spread
 
 SOURCE = """
 use std::future::Future;
@@ -75,24 +72,7 @@ when neither is hooked is taken out: ratio = (hooked / base) traced / (hooked / 
 
 
 def build():
-    """build/bench/throws: made once for each version of its source."""
-    at = BUILD / "bench" / "throws"
-    program, main = at / "target" / "release" / "throws", at / "src" / "main.rs"
-    if program.exists() and main.exists() and main.read_text() == SOURCE:
-        return program
-    cargo = shutil.which("cargo") or os.path.expanduser("~/.cargo/bin/cargo")
-    main.parent.mkdir(parents=True, exist_ok=True)
-    (at / "Cargo.toml").write_text('[package]\nname = "throws"\nversion = "0.0.0"\nedition = "2021"\n'
-                                   '[workspace]\n[profile.release]\ndebug = "full"\n')
-    main.write_text(SOURCE)
-    progress("building a program that panics")
-    done = subprocess.run([cargo, "build", "--release", "-q"], cwd=at, capture_output=True, text=True,
-                          check=False)
-    progress("")
-    if done.returncode:
-        main.unlink()
-        raise Failed(f"the program cannot be built:\n{done.stderr[-2000:]}")
-    return program
+    return rust_program("throws", SOURCE, "a program that panics")
 
 
 def panics(report, settings, work):
