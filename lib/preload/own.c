@@ -7,27 +7,21 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "preload/start.h"
+#include "record/blocks.h"
 #include "record/syscall.h"
 #include "record/text.h"
 #include "record/thread.h"
 #include "record/writer.h"
 
 #define ERROR_ESRCH (-3)
-#define TRIES 10		/* names */
-#define TICK UINT64_C(10000000) /* ns; USER_HZ is 100 */
+#define TRIES 10 /* names */
 
 /* Under the lock: */
 static struct af_writer writer = {.fd = -1};
 static struct stat file; /* that writer.fd was when it was opened */
 static char output[AF_PATH_MAX];
-
-static long call(long number, long a, long b, long c)
-{
-	return af_syscall4(number, a, b, c, 0);
-}
 
 /* --- the lock: 0 free, 1 taken, 2 and somebody waits. In the gate: a forked process, in
    which whoever holds it does not exist, finds it free. */
@@ -120,34 +114,6 @@ static long out_of_the_way(long fd)
 	return high;
 }
 
-static uint64_t clock_now(long clock)
-{
-	struct timespec t = {0};
-	call(SYS_clock_gettime, clock, (long)&t, 0);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-/* CLOCK_REALTIME ns at which this process began, down to a tick; exec does not change it. 0: not
-   known. */
-static uint64_t process_start(void)
-{
-	char text[1024];
-	uint64_t ticks = 0;
-	long fd = call(SYS_openat, AT_FDCWD, (long)"/proc/self/stat", O_RDONLY | O_CLOEXEC);
-	long n = fd < 0 ? 0 : call(SYS_read, fd, (long)text, sizeof(text) - 1);
-	if (fd >= 0)
-		call(SYS_close, fd, 0, 0);
-	text[n > 0 ? n : 0] = '\0';
-	const char *at = text;
-	for (const char *c = text; *c; c++)
-		at = *c == ')' ? c : at; /* field 2; starttime is the 22nd */
-	for (int field = 2; *at && field < 22; at++)
-		field += *at == ' ';
-	while (*at >= '0' && *at <= '9')
-		ticks = ticks * 10 + (uint64_t)(*at++ - '0');
-	return ticks ? clock_now(CLOCK_REALTIME) - clock_now(CLOCK_BOOTTIME) + ticks * TICK : 0;
-}
-
 /* Recorded by a program that this process was before an exec; not by an earlier process of its
    number, which a container's first one always has. */
 static bool is_of_this_process(const struct af_session *s, long fd)
@@ -159,7 +125,7 @@ static bool is_of_this_process(const struct af_session *s, long fd)
 	for (unsigned i = 0; i < sizeof(header.magic); i++)
 		if (header.magic[i] != magic[i])
 			return false;
-	return header.pid == s->host_pid && header.base_realtime >= process_start();
+	return header.pid == s->host_pid && header.process_start == af_proc_start(s->host_pid);
 }
 
 static long try_open(struct af_session *s)

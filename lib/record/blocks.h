@@ -50,5 +50,7 @@ void af_head_write_objects(struct af_writer *w);
 void af_proc_path(char path[64], uint32_t pid, const char *rest);
 /* What can be read of a file in /proc, at most `most` bytes. */
 size_t af_proc_read(const char *path, char *to, size_t most);
+/* struct afr_header.process_start of a process. */
+uint64_t af_proc_start(uint32_t pid);
 
 #endif

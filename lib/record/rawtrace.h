@@ -89,7 +89,9 @@ struct afr_header {
 	uint64_t base_realtime;	/* CLOCK_REALTIME in ns at the same moment */
 	uint32_t parent_pid;	/* pid is a forked copy of it, and polls that were open in
 				   it end here without a begin; 0: it is none */
-	uint32_t reserved[3];
+	uint32_t reserved;
+	uint64_t process_start;	/* of pid, in ticks since the system's (proc(5): starttime); exec
+				   does not change it. 0: not known */
 };
 
 enum afr_block_type {

@@ -23,8 +23,28 @@ void af_proc_path(char path[64], uint32_t pid, const char *rest)
 {
 	const char *end = path + 64;
 	char *at = af_put_text(path, end, "/proc/");
-	at = af_put_number(at, end, pid);
+	/* What is mounted there need not be of this process's pid namespace. */
+	if (pid == (uint32_t)call(SYS_getpid, 0, 0, 0))
+		at = af_put_text(at, end, "self");
+	else
+		at = af_put_number(at, end, pid);
 	af_put_text(at, end, rest);
+}
+
+uint64_t af_proc_start(uint32_t pid)
+{
+	char path[64], text[1024];
+	uint64_t ticks = 0;
+	af_proc_path(path, pid, "/stat");
+	text[af_proc_read(path, text, sizeof(text) - 1)] = '\0';
+	const char *at = text;
+	for (const char *c = text; *c; c++)
+		at = *c == ')' ? c : at; /* field 2, a name; starttime is the 22nd */
+	for (int field = 2; *at && field < 22; at++)
+		field += *at == ' ';
+	while (*at >= '0' && *at <= '9')
+		ticks = ticks * 10 + (uint64_t)(*at++ - '0');
+	return ticks;
 }
 
 /* Executable, directory, then the arguments as /proc has them. */
@@ -147,6 +167,7 @@ int af_writer_begin(struct af_writer *w, int fd, struct af_session *session)
 		.base_monotonic = session->base_monotonic,
 		.base_realtime = session->base_realtime,
 		.parent_pid = session->parent_pid,
+		.process_start = af_proc_start(session->host_pid),
 	};
 	struct iovec part = {&header, sizeof(header)};
 	if (af_blocks_write_at(w, w->good, &part, 1)) {

@@ -75,6 +75,7 @@ def test_nobody_beside_it_and_the_same_number(run, engine, cached):
                     env={"LD_PRELOAD": str(LIBRARY), "ASYNCFLAME_OUTPUT": "t.json", **NOWHERE})
         assert ended.status == 0
         assert [path.name for path in ended.directory.glob("t*")] == ["t.json.recording"]
+        time.sleep(0.05)  # processes are told apart by their start, which is known to a tick of 10 ms
     convert_all(run, ended.directory)
     check_exact(ended.directory, told(ended.out))
 
