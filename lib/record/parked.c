@@ -3,50 +3,31 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "record/parked_guard.h"
+#include "record/parked_known.h"
+#include "record/parked_places.h"
 #include "record/syscall.h"
 #include "record/thread.h"
 
-#define TODO_MAX 32			 /* values still to be looked at */
-#define BUDGET 96			 /* values looked at, per task */
-#define PROBES 16			 /* of the node table */
-#define VTABLE_CACHE 1024		 /* a power of two */
-#define INDEX_BITS 24			 /* of a vtable in its map */
+#define TODO_MAX 32 /* values still to be looked at */
+#define BUDGET 96   /* values looked at, per task */
+#define PROBES 16   /* of the node table */
+#define TAGS_MAX 16 /* of a value with a default: of more a walk is not remembered */
 #define DROPPED_TIME UINT64_C(150000000) /* ticks, some 50 ms, for all tasks that are dropped */
 
 /* RUNNING and COMPLETE of a task's state (tokio 1.x, runtime/task/state.rs). A shutdown sets the
    first; the other bits, and the count of references, change at any time. */
 #define TOKIO_LIFECYCLE 3
 
-/* The tables of each place's map, copied: the file may be gone or cut short while we run. They
-   stay when the object goes: it may come again, and a root's poll may be on its way here. */
-static struct place {
-	const struct afm_step *steps;
-	const struct afm_step_case *cases;
-	const struct afm_step_way *ways;
-	const struct afm_vtable *vtables; /* by address */
-	uint32_t n_vtables;
-	uint32_t tokio_state; /* offset of Header.state, or AFM_NONE */
-	uint32_t number;      /* of the object in the session */
-	uint64_t load_bias;
-	uint64_t low, high; /* run-time addresses of its first and its last vtable */
-	_Atomic bool loaded;
-} places[AF_PLACES];
-static _Atomic uint32_t n_places;
-
-/* Vtables met before: place << 24 | index in its map + 1. Any thread may write any slot. Nobody
-   trusts one: the place must be loaded, and the entry this address. */
-static _Atomic uint32_t vtable_cache[VTABLE_CACHE];
-
 /* One value that is still to be looked at, below the node `parent`. */
 struct value {
 	uint64_t at;
 	uint32_t step;
 	uint32_t parent;
-	const struct place *place; /* whose step it is */
-	bool far;		   /* behind a pointer that may be stale: read through the kernel */
+	const struct af_parked_place *place; /* whose step it is */
+	uint8_t base; /* in the walk's trail: the pointer that it was reached by */
+	bool far;     /* behind a pointer that may be stale: read through the kernel */
 };
 
 struct walk {
@@ -55,6 +36,7 @@ struct walk {
 	uint32_t n_todo;
 	uint32_t leaves[AF_PARKED_LEAVES];
 	uint32_t n_leaves;
+	struct af_trail trail;
 	uint32_t place; /* of the root */
 	bool guarded;	/* pointers may be followed only inside the guard */
 	bool inside;	/* ... where we are */
@@ -63,72 +45,6 @@ struct walk {
 	bool failed;	/* ... and was */
 };
 
-static void *copy_table(const struct af_futuremap *from, const struct afm_table *table, size_t size)
-{
-	size_t bytes = table->count * size;
-	void *copy =
-		mmap(NULL, bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (copy == MAP_FAILED)
-		return NULL;
-	memcpy(copy, af_futuremap_table(from, table), bytes);
-	mprotect(copy, bytes + 1, PROT_READ);
-	return copy;
-}
-
-/* The same build at another address has the same tables. */
-static const struct place *twin(uint32_t place, uint32_t number)
-{
-	for (uint32_t i = 0; i < atomic_load(&n_places); i++)
-		if (i != place && places[i].steps && places[i].number == number)
-			return &places[i];
-	return NULL;
-}
-
-static void copy_tables(struct place *p, const struct af_futuremap *from)
-{
-	const struct afm_header *h = from->header;
-	uint64_t state;
-	p->steps = copy_table(from, &h->steps, sizeof(*p->steps));
-	p->cases = copy_table(from, &h->step_cases, sizeof(*p->cases));
-	p->ways = copy_table(from, &h->step_ways, sizeof(*p->ways));
-	p->vtables = copy_table(from, &h->vtables, sizeof(*p->vtables));
-	p->n_vtables = (uint32_t)h->vtables.count;
-	p->tokio_state = AFM_NONE;
-	if (af_futuremap_layout(from, "tokio.Header.state", &state) && state < 4096)
-		p->tokio_state = (uint32_t)state;
-}
-
-bool af_parked_start(uint32_t place, const struct af_futuremap *from, uint64_t load_bias,
-		     uint32_t number)
-{
-	struct place *p = &places[place];
-	if (!p->steps) {
-		const struct place *same = twin(place, number);
-		if (same) {
-			p->steps = same->steps;
-			p->cases = same->cases;
-			p->ways = same->ways;
-			p->vtables = same->vtables;
-			p->n_vtables = same->n_vtables;
-			p->tokio_state = same->tokio_state;
-		} else {
-			copy_tables(p, from);
-		}
-		p->number = number;
-		p->load_bias = load_bias;
-	}
-	if (!p->steps || !p->cases || !p->ways || !p->vtables)
-		return false;
-	if (p->n_vtables) {
-		p->low = p->vtables[0].address + load_bias;
-		p->high = p->vtables[p->n_vtables - 1].address + load_bias;
-	}
-	atomic_store(&p->loaded, true);
-	if (place >= atomic_load(&n_places))
-		atomic_store(&n_places, place + 1);
-	return true;
-}
-
 #define ROOT_READ (UINT64_C(1) << 63)
 #define ROOT_TOKIO (UINT64_C(1) << 62)
 #define ROOT_STEP_SHIFT 32
@@ -136,7 +52,7 @@ bool af_parked_start(uint32_t place, const struct af_futuremap *from, uint64_t l
 
 uint64_t af_parked_root(uint32_t place, const struct afm_root *root)
 {
-	const struct place *p = &places[place];
+	const struct af_parked_place *p = &af_parked_places[place];
 	if (root->step == AFM_NONE || root->step_offset >= 4096 || root->step >= 1u << 29 ||
 	    !atomic_load(&p->loaded))
 		return 0;
@@ -255,7 +171,8 @@ static uint64_t load(struct walk *w, const struct value *value, uint32_t offset,
 }
 
 /* The case that holds; AFM_NONE if the tag is none that the type has. */
-static uint32_t find_case(const struct place *p, const struct afm_step *step, uint64_t tag)
+static uint32_t find_case(const struct af_parked_place *p, const struct afm_step *step,
+			  uint64_t tag)
 {
 	if (!step->tag_size)
 		return step->first_case;
@@ -265,65 +182,6 @@ static uint32_t find_case(const struct place *p, const struct afm_step *step, ui
 		if ((p->cases[i].flags & AFM_SCF_DEFAULT) || p->cases[i].tag == tag)
 			return i;
 	return AFM_NONE;
-}
-
-/* Its index in the place's map; AFM_NONE if it is not there. */
-static uint32_t search_vtable(const struct place *p, uint64_t address)
-{
-	uint32_t low = 0, high = p->n_vtables;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (p->vtables[middle].address < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == p->n_vtables || p->vtables[low].address != address)
-		return AFM_NONE;
-	/* One address for several types: which, cannot be told. */
-	if (low + 1 < p->n_vtables && p->vtables[low + 1].address == address)
-		return AFM_NONE;
-	return low;
-}
-
-/* In whichever object it is: a task of one may hold futures of another. Sets *place; returns
-   the index in its map, or AFM_NONE. */
-static uint32_t search_places(uint64_t vtable, const struct place **place)
-{
-	uint32_t n = atomic_load_explicit(&n_places, memory_order_acquire);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct place *p = &places[i];
-		if (!atomic_load_explicit(&p->loaded, memory_order_acquire) || vtable < p->low ||
-		    vtable > p->high)
-			continue;
-		uint32_t index = search_vtable(p, vtable - p->load_bias);
-		if (index == AFM_NONE)
-			continue;
-		*place = p;
-		return index;
-	}
-	return AFM_NONE;
-}
-
-/* The step of the type that has this vtable, and whose it is. */
-static uint32_t vtable_step(uint64_t vtable, const struct place **place)
-{
-	_Atomic uint32_t *slot = &vtable_cache[(vtable >> 3 ^ vtable >> 13) % VTABLE_CACHE];
-	uint32_t known = atomic_load_explicit(slot, memory_order_relaxed);
-	const struct place *p = &places[known >> INDEX_BITS];
-	uint32_t index = (known & ((1u << INDEX_BITS) - 1)) - 1;
-	if (known && atomic_load_explicit(&p->loaded, memory_order_acquire) &&
-	    p->vtables[index].address + p->load_bias == vtable) {
-		*place = p;
-		return p->vtables[index].step;
-	}
-	index = search_places(vtable, place);
-	if (index == AFM_NONE)
-		return AFM_NONE;
-	if (index + 1 < 1u << INDEX_BITS)
-		atomic_store_explicit(slot, (uint32_t)(*place - places) << INDEX_BITS | (index + 1),
-				      memory_order_relaxed);
-	return (*place)->vtables[index].step;
 }
 
 static bool may_follow(struct walk *w)
@@ -339,6 +197,13 @@ static bool may_follow(struct walk *w)
 	return w->inside;
 }
 
+static uint64_t load_vtable(struct walk *w, const struct value *value, uint32_t offset)
+{
+	uint64_t vtable = load(w, value, offset, 8);
+	af_trail_value(&w->trail, value->base, value->at + offset, 8, vtable, true);
+	return vtable;
+}
+
 /* Puts what a way leads to on the list; false where it cannot be followed. */
 static bool follow(struct walk *w, const struct afm_step_way *way, const struct value *value,
 		   uint32_t parent)
@@ -347,16 +212,22 @@ static bool follow(struct walk *w, const struct afm_step_way *way, const struct 
 			     .step = way->next,
 			     .parent = parent,
 			     .place = value->place,
+			     .base = value->base,
 			     .far = value->far};
 	if (way->via != AFM_V_VALUE) {
-		if (!may_follow(w))
+		if (!may_follow(w)) {
+			af_trail_give_up(&w->trail);
 			return false;
+		}
 		next.at = load(w, value, way->offset, 8);
 		next.far = w->careful;
+		next.base = (uint8_t)af_trail_pointer(&w->trail, value->base,
+						      value->at + way->offset, next.at);
 		if (way->via == AFM_V_DYN)
-			next.step = vtable_step(load(w, value, way->vtable, 8), &next.place);
+			next.step = af_parked_vtable_step(load_vtable(w, value, way->vtable),
+							  &next.place);
 		/* Dangling, as a Box of nothing is, or not an address at all. */
-		if (next.step == AFM_NONE || next.at < 4096 || next.at >> 47)
+		if (next.step == AFM_NONE || !af_is_plausible(next.at))
 			return false;
 	}
 	if (w->n_todo == TODO_MAX)
@@ -365,12 +236,32 @@ static bool follow(struct walk *w, const struct afm_step_way *way, const struct 
 	return true;
 }
 
+/* What the tag has decided. A default case holds for any number of tags, so it is all those that it
+   is not. */
+static void note_case(struct walk *w, const struct value *value, uint64_t tag, uint32_t found)
+{
+	const struct afm_step *step = &value->place->steps[value->step];
+	const struct afm_step_case *cases = value->place->cases;
+	uint64_t at = value->at + step->tag_offset;
+	uint32_t last = step->first_case + step->n_cases - 1;
+	bool has_default = !(step->flags & AFM_SF_DENSE) && (cases[last].flags & AFM_SCF_DEFAULT);
+	if (found == AFM_NONE || (has_default && step->n_cases > TAGS_MAX))
+		af_trail_give_up(&w->trail);
+	else if (!has_default)
+		af_trail_value(&w->trail, value->base, at, step->tag_size, tag, true);
+	for (uint32_t i = step->first_case; has_default && i <= found && i < last; i++)
+		af_trail_value(&w->trail, value->base, at, step->tag_size, cases[i].tag,
+			       i == found);
+}
+
 static void look_at(struct walk *w, struct value value)
 {
-	const struct place *p = value.place;
+	const struct af_parked_place *p = value.place;
 	const struct afm_step *step = &p->steps[value.step];
 	uint64_t tag = load(w, &value, step->tag_offset, step->tag_size);
 	uint32_t found = find_case(p, step, tag), node = value.parent;
+	if (w->trail.head && step->tag_size)
+		note_case(w, &value, tag, found);
 	if (found == AFM_NONE)
 		return;
 	if ((step->flags & AFM_SF_COROUTINE) && (tag == 1 || tag == 2))
@@ -396,13 +287,37 @@ static void look_at(struct walk *w, struct value value)
 		add_end(w, node);
 }
 
-static void record(enum afr_kind kind, uint64_t word1)
+static void commit(struct afr_record *record, enum afr_kind kind, uint64_t ticks, uint64_t word1)
+{
+	record->word1 = word1;
+	__atomic_store_n(&record->word0, ticks << AFR_KIND_BITS | kind, __ATOMIC_RELEASE);
+}
+
+static uint64_t now(void)
+{
+	return __builtin_ia32_rdtsc() - af_record_base;
+}
+
+/* The slot first, then the time: see af_chunk.taken. */
+static void record_now(enum afr_kind kind, uint64_t word1)
 {
 	struct afr_record *record = af_record_slot();
-	record->word1 = word1;
-	__atomic_store_n(&record->word0,
-			 (__builtin_ia32_rdtsc() - af_record_base) << AFR_KIND_BITS | kind,
-			 __ATOMIC_RELEASE);
+	commit(record, kind, now(), word1);
+}
+
+/* The time is that of the record before, if that is there: a time stamp costs as much as half of a
+   poll's record, and nobody asks when a place was read. */
+static void record_leaves(const struct walk *w, uint64_t payload)
+{
+	for (uint32_t i = 0; i < w->n_leaves; i++) {
+		struct afr_record *record = af_record_slot();
+		const struct af_chunk *chunk =
+			(const void *)((uintptr_t)record & ~(uintptr_t)(AF_CHUNK_SIZE - 1));
+		/* Before the first one lies the header's end, which is 0. */
+		uint64_t before = afr_ticks(record - 1);
+		commit(record, AFR_PARKED, before > chunk->taken ? before : now(),
+		       payload | w->leaves[i]);
+	}
 }
 
 static void begin_walk(struct walk *w)
@@ -414,6 +329,13 @@ static void begin_walk(struct walk *w)
 	/* One by one: the compiler would clear the whole of it, by a call to libc's memset. */
 	w->session = af_record_session();
 	w->guarded = w->inside = w->refused = w->careful = w->failed = false;
+	w->trail.head = NULL;
+}
+
+/* Another one in each forked process, whose nodes are others, and whenever an object comes or goes. */
+static uint32_t epoch(void)
+{
+	return af_record_generation() + af_parked_changes();
 }
 
 static uint32_t place_of(uint64_t root)
@@ -421,14 +343,19 @@ static uint32_t place_of(uint64_t root)
 	return (uint32_t)root >> ROOT_PLACE_SHIFT & (AF_PLACES - 1);
 }
 
+static uint64_t start_of(uint64_t header, uint64_t root)
+{
+	return header + ((uint32_t)root & ((1u << ROOT_PLACE_SHIFT) - 1));
+}
+
 static void walk_task(struct walk *w, uint64_t header, uint64_t root)
 {
 	w->n_todo = w->n_leaves = 0;
 	w->place = place_of(root);
 	w->todo[w->n_todo++] = (struct value){
-		.at = header + ((uint32_t)root & ((1u << ROOT_PLACE_SHIFT) - 1)),
+		.at = start_of(header, root),
 		.step = (uint32_t)(root >> ROOT_STEP_SHIFT) & 0x1fffffff,
-		.place = &places[w->place],
+		.place = &af_parked_places[w->place],
 	};
 	for (uint32_t i = 0; w->n_todo && i < BUDGET; i++)
 		look_at(w, w->todo[--w->n_todo]);
@@ -437,10 +364,26 @@ static void walk_task(struct walk *w, uint64_t header, uint64_t root)
 		add_end(w, w->todo[--w->n_todo].parent);
 }
 
+/* As walks before have gone, or on a way of its own, which is then known. */
+static void walk_known(struct walk *w, uint64_t header, uint64_t root)
+{
+	uint32_t now = epoch();
+	uint64_t at = start_of(header, root);
+	int n_leaves = af_known_walk(root, now, at, place_of(root), w->guarded, &w->inside,
+				     w->leaves, AF_PARKED_LEAVES);
+	if (n_leaves >= 0) {
+		w->n_leaves = (uint32_t)n_leaves;
+		return;
+	}
+	af_trail_begin(&w->trail, root, now, at);
+	walk_task(w, header, root);
+	af_trail_end(&w->trail, w->leaves, w->n_leaves);
+}
+
 void af_parked_record(uint64_t header, const struct af_hook *hook)
 {
 	uint64_t root = hook->root;
-	uint64_t state = header + places[place_of(root)].tokio_state;
+	uint64_t state = header + af_parked_places[place_of(root)].tokio_state;
 	struct walk w;
 	begin_walk(&w);
 	w.guarded = root & ROOT_TOKIO;
@@ -448,26 +391,20 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 		return;
 	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
-	walk_task(&w, header, root);
+	walk_known(&w, header, root);
 	if (w.inside)
 		af_guard_leave();
 	/* Somebody else has taken the task meanwhile: what we saw may be of no moment at all. */
 	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
-	for (uint32_t i = 0; i < w.n_leaves; i++)
-		record(AFR_PARKED, hook->payload | w.leaves[i]);
+	record_leaves(&w, hook->payload);
 }
 
-/* Not where the same build is still there at another place. */
 void af_parked_stop(uint32_t place)
 {
-	uint32_t number = places[place].number;
-	bool was = atomic_exchange(&places[place].loaded, false);
-	for (uint32_t i = 0; i < atomic_load(&n_places); i++)
-		was = was && !(atomic_load(&places[i].loaded) && places[i].number == number);
-	struct af_session *s = was ? af_record_session() : NULL;
+	struct af_session *s = af_parked_places_stop(place) ? af_record_session() : NULL;
 	if (s && !atomic_load(&s->confined))
-		record(AFR_UNLOADED, number);
+		record_now(AFR_UNLOADED, af_parked_places[place].number);
 }
 
 /* --- the end ------------------------------------------------------------------------- */
@@ -499,7 +436,7 @@ static bool read_dropped(struct walk *w, uint64_t header, uint64_t root)
 
 void af_parked_dropped(uint32_t place, uint64_t header, uint64_t root, uint64_t dropped)
 {
-	uint32_t offset = places[place].tokio_state;
+	uint32_t offset = af_parked_places[place].tokio_state;
 	uint64_t state = header + offset, begin = __builtin_ia32_rdtsc();
 	struct walk w;
 	begin_walk(&w);
@@ -510,7 +447,7 @@ void af_parked_dropped(uint32_t place, uint64_t header, uint64_t root, uint64_t 
 	atomic_fetch_add(&dropped_time, __builtin_ia32_rdtsc() - begin);
 	if (load_tag(state, 8) & TOKIO_LIFECYCLE)
 		return;
-	for (uint32_t i = 0; read && i < w.n_leaves; i++)
-		record(AFR_PARKED, (dropped & ~AFR_SUBJECT_MASK) | w.leaves[i]);
-	record(AFR_DROPPED, dropped);
+	if (read)
+		record_leaves(&w, dropped & ~AFR_SUBJECT_MASK);
+	record_now(AFR_DROPPED, dropped);
 }

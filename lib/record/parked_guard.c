@@ -109,13 +109,12 @@ bool af_guard_enter(uint32_t place)
 void af_guard_leave(void)
 {
 	_Atomic uint32_t *inside = &readers[af_thread.number - 1].inside;
-	uint32_t depth = atomic_load(inside);
+	uint32_t depth = atomic_load_explicit(inside, memory_order_relaxed);
 	/* Not below 0, where somebody has lost patience: the next one inside would count as
-	   none. Release: what was read has been read. */
-	while (depth &&
-	       !atomic_compare_exchange_weak_explicit(inside, &depth, depth - 1,
-						      memory_order_release, memory_order_relaxed))
-		;
+	   none. Only its own thread counts up and down, and a signal handler leaves it as it was:
+	   no exchange. Release: what was read has been read. */
+	if (depth)
+		atomic_store_explicit(inside, depth - 1, memory_order_release);
 }
 
 /* All but this thread: a signal handler that shuts down what it has interrupted would wait

@@ -42,7 +42,8 @@ enum afr_kind {
 	AFR_UNWIND,	   /* a panic (or forced unwind) passed through; closes like an exit */
 	AFR_PARKED,	   /* before a task's ENTER on the same thread: where the task stood
 			      until now. function: the root; subject: number of a node,
-			      innermost of an await stack. Several for several branches */
+			      innermost of an await stack. Several for several branches; ticks
+			      may be those of the record before */
 	AFR_DROPPED,	   /* a runtime that shuts down drops a task that is parked; subject: the
 			      executor's own task id. Where it stood, as before an ENTER */
 	AFR_UNLOADED,	   /* a library is gone, and its executor's numbers with it: if it comes

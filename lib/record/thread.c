@@ -89,6 +89,11 @@ struct af_session *af_record_session(void)
 	return atomic_load(&af_gate.state) == GATE_OPEN ? atomic_load(&session) : NULL;
 }
 
+uint32_t af_record_generation(void)
+{
+	return __atomic_load_n(&generation, __ATOMIC_RELAXED);
+}
+
 void af_record_forked(void)
 {
 	af_thread = (struct af_thread){0};

@@ -125,6 +125,8 @@ void af_record_start(struct af_session *session);
 /* The session that this process records into; NULL in a forked one that has not recorded
    yet, or cannot. */
 struct af_session *af_record_session(void);
+/* Of that session: one more in every forked process that records. To be read after it. */
+uint32_t af_record_generation(void);
 /* In a fork's child, where the kernel may not have wiped the gate (before Linux 4.14). */
 void af_record_forked(void);
 
