@@ -171,6 +171,13 @@ static enum movement movement(const struct state *s, uint32_t type, int depth, i
 	}
 }
 
+/* Of an argument the function has made a variable, which is not stored here. */
+static bool is_gone_argument(const struct state *s, const struct afm_field *field)
+{
+	return s->is_function && s->variant != s->unresumed &&
+	       count(s, s->variant, field->name) == 1 && count(s, s->unresumed, field->name);
+}
+
 static enum af_local_life life_of(const struct state *s, const struct afm_field *field)
 {
 	uint32_t same = count(s, s->variant, field->name);
@@ -183,7 +190,6 @@ static enum af_local_life life_of(const struct state *s, const struct afm_field 
 	if (same > 1 + (uint32_t)is_captured)
 		return AF_LOCAL_SHADOWED;
 	if (is_captured && same == 1) {
-		/* Of an argument the function has made a variable, which is not stored here. */
 		if (s->is_function)
 			return moved == DANGLES ? AF_LOCAL_DOUBTFUL : AF_LOCAL_PASSED;
 		return moved == COPIES ? AF_LOCAL_ALIVE : AF_LOCAL_DOUBTFUL;
@@ -233,7 +239,8 @@ static struct af_local make(const struct state *s, const struct afm_field *field
 	struct af_local local = {.name = name_of(s, field),
 				 .type = field->type,
 				 .address = s->address + field->offset,
-				 .life = life_of(s, field)};
+				 .life = life_of(s, field),
+				 .is_gone = is_gone_argument(s, field)};
 
 	if (!strncmp(local.name, reference, sizeof(reference) - 1)) {
 		local.name += sizeof(reference) - 1;

@@ -36,6 +36,7 @@ struct af_local {
 	uint32_t type;	  /* in the image's map; never AFM_NONE */
 	uint64_t address; /* where it is */
 	enum af_local_life life;
+	bool is_gone; /* an argument's own place: nothing has lived there since the first poll */
 	bool by_reference; /* captured by reference: the type is a pointer to the variable's */
 };
 

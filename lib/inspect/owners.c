@@ -35,6 +35,17 @@ static void add_at(struct search *s, uint32_t type, uint64_t address, const char
 		add(s, address);
 }
 
+/* A table without room points to a constant, as all of them do. */
+static void add_table(struct search *s, uint32_t type, uint64_t address)
+{
+	uint32_t at = type;
+	uint64_t place = address, mask;
+
+	if (af_target_path(s->target, s->image, "bucket_mask", &at, &place) &&
+	    af_memory_read_u64(s->target->memory, place, &mask) && mask)
+		add_at(s, type, address, "ctrl");
+}
+
 static void look_at_fields(struct search *s, uint32_t first, uint32_t n, uint64_t address,
 			   int depth)
 {
@@ -55,13 +66,17 @@ static bool look_at_known(struct search *s, uint32_t type, const char *name, uin
 		{"alloc::boxed::Box<", "pointer"},  /* of a dyn */
 		{"alloc::boxed::Box<", "data_ptr"}, /* of a slice */
 		{"alloc::vec::into_iter::IntoIter<", "buf"},
-		{"hashbrown::raw::RawTableInner", "ctrl"},
 		/* Whoever has put it there drops it, or does not. */
 		{"core::mem::manually_drop::ManuallyDrop<", NULL},
 		{"core::mem::maybe_uninit::MaybeUninit<", NULL},
 	};
+	static const char table[] = "hashbrown::raw::RawTableInner";
 	bool found = false;
 
+	if (!strncmp(name, table, sizeof(table) - 1)) {
+		add_table(s, type, address);
+		return true;
+	}
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		if (strncmp(name, known[i].head, strlen(known[i].head)))
 			continue;

@@ -164,7 +164,8 @@ static void read_item(struct batch *b, struct item *item)
 	item->cut = tree->cut;
 	item->likeness = tree->likeness;
 	if (item->n_nodes && b->visitor->more)
-		b->visitor->more(b->visitor->arg, &b->list->target, tree, &b->text);
+		b->visitor->more(b->visitor->arg, &b->list->target, item->found, tree,
+				 &b->text);
 	item->text_size = b->text.length - item->text;
 	item->end_read = af_snapshot_mark(&b->list->snapshot);
 	if (!vector_reserve(&b->nodes, item->n_nodes)) {
@@ -259,6 +260,7 @@ struct af_error *af_task_list_visit(struct af_task_list *t, struct af_await_tree
 	empty(b);
 	for (size_t i = 0; i < t->items.count && !b->failed; i++) {
 		struct item *item = &b->items[b->n++];
+		t->items.items[i].moving = false; /* as it may have been at an earlier visit */
 		*item = (struct item){.found = &t->items.items[i], .before = t->items.items[i]};
 		read_item(b, item);
 		if (b->n < BATCH && b->nodes.count <= BATCH_NODES)

@@ -79,8 +79,8 @@ struct af_task_visitor {
 	void *arg;
 	/* Reads more of a task in the same picture as its tree, and adds what it makes of it to
 	   `text`. Called once for each try; may be NULL. */
-	void (*more)(void *arg, const struct af_target *target, const struct af_await_tree *tree,
-		     struct af_text *text);
+	void (*more)(void *arg, const struct af_target *target, const struct af_found_task *found,
+		     const struct af_await_tree *tree, struct af_text *text);
 	/* Each task, in order; those that have ended meanwhile are left out. */
 	void (*visit)(void *arg, const struct af_task_view *view);
 	/* Asked now and then; true: the tasks that are left are not read. May be NULL. */

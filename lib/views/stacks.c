@@ -299,7 +299,14 @@ struct printer {
 	struct groups groups;
 	VECTOR(struct af_stack_value) values;
 	struct af_value_options values_as;
+	struct af_claims claims;
+	struct af_elsewhere elsewhere;
 };
+
+static uint32_t number_of(const struct printer *p, const struct af_found_task *found)
+{
+	return (uint32_t)(found - p->writer->tasks->items.items);
+}
 
 /* Records (stacks_values.c) to values that point into the text. */
 static void parse_values(struct printer *p, const struct af_task_view *view)
@@ -324,11 +331,42 @@ static void parse_values(struct printer *p, const struct af_task_view *view)
 	}
 }
 
-static void read_task_values(void *arg, const struct af_target *target,
-			     const struct af_await_tree *tree, struct af_text *text)
+static void read_more(void *arg, const struct af_target *target, const struct af_found_task *found,
+		      const struct af_await_tree *tree, struct af_text *text)
 {
 	struct printer *p = arg;
-	af_stacks_read_values(&p->values_as, target, tree, p->writer->options->values, text);
+	af_stacks_read_timers(&p->values_as, target, tree, text);
+	if (!p->writer->options->values)
+		return;
+	af_claims_find(&p->claims, &p->elsewhere, target, number_of(p, found), tree);
+	af_stacks_read_values(&p->values_as, target, tree, &p->claims, text);
+}
+
+static void read_owned(void *arg, const struct af_target *target, const struct af_found_task *found,
+		       const struct af_await_tree *tree, struct af_text *text)
+{
+	struct printer *p = arg;
+	af_elsewhere_read(&p->claims, target, found, number_of(p, found), tree, text);
+}
+
+static void add_owned(void *arg, const struct af_task_view *view)
+{
+	struct printer *p = arg;
+	af_elsewhere_add(&p->elsewhere, view->more, view->more_size);
+}
+
+/* What every task owns, so that a variable which was moved from one to another is found out. */
+static struct af_error *read_elsewhere(struct printer *p, struct af_task_list *tasks,
+				       struct af_await_tree *tree)
+{
+	const struct af_task_visitor visitor = {.arg = p, .more = read_owned, .visit = add_owned};
+	struct af_error *error = af_task_list_visit(tasks, tree, &visitor);
+	af_elsewhere_sort(&p->elsewhere);
+	if (p->elsewhere.full)
+		af_process_note(tasks->process,
+				"too many variables to compare them all: some that were moved to "
+				"another task are not marked");
+	return error;
 }
 
 static void print_task(void *arg, const struct af_task_view *view)
@@ -399,15 +437,19 @@ struct af_error *af_stacks_print(struct af_task_list *tasks,
 	const struct af_task_visitor visitor = {
 		.arg = &printer,
 		/* In a group every task's timer ends at another time. */
-		.more = options->values || !options->group ? read_task_values : NULL,
+		.more = options->values || !options->group ? read_more : NULL,
 		.visit = print_task,
 	};
-	struct af_error *error = af_task_list_visit(tasks, &tree, &visitor);
+	struct af_error *error = options->values ? read_elsewhere(&printer, tasks, &tree) : NULL;
+	if (!error)
+		error = af_task_list_visit(tasks, &tree, &visitor);
 	write_groups(&printer.groups, &writer, format);
 	if (!error && (printer.groups.failed || printer.groups.by_key.failed))
 		error = af_error_create("out of memory");
 	free_groups(&printer.groups);
 	vector_deinit(&printer.values);
+	af_claims_deinit(&printer.claims);
+	af_elsewhere_deinit(&printer.elsewhere);
 	format->end(&writer);
 	free(block);
 	return error;

@@ -3,8 +3,8 @@
 #ifndef AF_VIEWS_STACKS_INTERNAL_H
 #define AF_VIEWS_STACKS_INTERNAL_H
 
-#include "inspect/locals.h"
 #include "views/stacks.h"
+#include "views/stacks_claims.h"
 
 /* No variable, but when a timer ends: "in 3.2s". */
 #define AF_STACKS_TIMER 9
@@ -65,10 +65,13 @@ const struct af_found_task *af_stacks_task_of(const struct af_task_list *tasks, 
 /* The id of the task whose header is at `address`; false if it has none, or is not known. */
 bool af_stacks_task_id(const struct af_task_list *tasks, uint64_t address, uint64_t *id);
 
-/* Appends the variables of a task's futures, or without `variables` only when its timers end, as records
-   that stacks.c takes apart. */
+/* Appends when a task's timers end, and the variables of its futures, marked as `claims` says, as records that
+   stacks.c takes apart: the timers first. */
+void af_stacks_read_timers(const struct af_value_options *options, const struct af_target *target,
+			   const struct af_await_tree *tree, struct af_text *text);
 void af_stacks_read_values(const struct af_value_options *options, const struct af_target *target,
-			   const struct af_await_tree *tree, bool variables, struct af_text *text);
+			   const struct af_await_tree *tree, const struct af_claims *claims,
+			   struct af_text *text);
 /* When the timer ends that node `i` is, "in 3.2s"; NULL if it is none, or that is not known. */
 const char *af_stacks_timer(const struct af_stack *stack, uint32_t i);
 
