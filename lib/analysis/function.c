@@ -44,6 +44,8 @@ static void read_params(struct af_builder *b, struct af_function *f, const struc
 
 bool af_function_read(struct af_builder *b, af_die_id id, struct af_function *f)
 {
+	uint64_t convention;
+
 	memset(f, 0, sizeof(*f));
 	f->first_param = f->result = AF_DIE_NONE;
 	for (int i = 0; i < 3; i++)
@@ -58,6 +60,8 @@ bool af_function_read(struct af_builder *b, af_die_id id, struct af_function *f)
 			f->symbol = af_die_string(die, DW_AT_MIPS_linkage_name);
 		if (f->result == AF_DIE_NONE)
 			f->result = af_types_target(b, die);
+		f->changed |= af_die_number(die, DW_AT_calling_convention, &convention) &&
+			      convention == DW_CC_nocall;
 		id = af_die_reference(die, DW_AT_abstract_origin);
 		if (id == AF_DIE_NONE)
 			id = af_die_reference(die, DW_AT_specification);

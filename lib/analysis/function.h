@@ -18,6 +18,7 @@ struct af_function {
 	af_die_id first_param; /* the DIE that describes the first one */
 	unsigned int n_params;
 	af_die_id result; /* type, AF_DIE_NONE for none */
+	bool changed;	  /* optimisation took arguments or the result away (DW_CC_nocall) */
 };
 
 /* False if there is no such DIE. */

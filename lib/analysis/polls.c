@@ -200,7 +200,7 @@ static enum afm_register self_register(const struct af_function *f, const struct
 	default:
 		return AFM_R_UNKNOWN;
 	}
-	if (located && fixed && poll->return_size <= 8)
+	if (located && fixed && poll->return_size <= 8 && !f->changed)
 		return AFM_R_RDI;
 	return AFM_R_UNKNOWN;
 }
@@ -251,6 +251,10 @@ static void add_poll(struct af_builder *b, const struct af_function *f,
 		add_root(b, &poll, match, f->name, type, future);
 	else
 		describe_result(b, f->result, &poll);
+	/* Of a poll that is never ready, say, no caller needs to be told: LLVM then returns nothing,
+	   and leaves anything in the register. It does not say whether it took just that away. */
+	if (f->changed)
+		poll.tag_width = 0;
 	poll.self_register = (uint8_t)self_register(f, &poll);
 	struct afm_poll *added = builder_push(b, polls);
 	if (added)

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 7
+#define AFM_VERSION 8
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -143,7 +143,7 @@ struct afm_poll {
 	uint32_t first_future, n_futures; /* in `poll_futures`; the first is the one shown */
 	uint8_t self_register;	/* enum afm_register: where `self` (root: the header) is at entry */
 	uint8_t n_params;	/* formal parameters in DWARF */
-	uint16_t tag_width;	/* Poll's tag in bytes, 0 unknown/none */
+	uint16_t tag_width;	/* Poll's tag in bytes, 0 unknown/none/perhaps not returned */
 	uint32_t return_size;	/* bytes of Poll<T>; 0 if none or zero-sized */
 	uint32_t tag_offset;	/* of Poll's tag in the returned value */
 	uint64_t pending;	/* value of the tag that means Pending */

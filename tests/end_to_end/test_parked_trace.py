@@ -14,9 +14,8 @@ from conftest import PROGRAM, clean_environment, fixture
 from parked import parked, tail, without_generics
 
 BUILDS = ["debug", "release", "debian-debug", "debian-release"]
-RUNS = ([(build, variant) for build in BUILDS
-         for variant in ("tokio", "tokio-current", "smol", "async-std", "own")] +
-        [(build, variant) for build in ("lto", "debian-lto") for variant in ("tokio", "tokio-current")])
+RUNS = [(build, variant) for build in BUILDS + ["lto", "debian-lto"]
+        for variant in ("tokio", "tokio-current", "smol", "async-std", "own")]
 
 LEAF = "leaf"
 
@@ -85,10 +84,17 @@ def seen_in(trace, crate, account, which="open"):
                 yield args["task"], seen
 
 
-def compare(tasks, trace, crate):
-    """What was expected and not seen: {label: (kind, ways)}; what was seen of nobody; how many agree."""
+# As for dump: some futures of block_on are not found in the frame of their thread, and have no polls either.
+def is_gap(build, label, kind):
+    return kind == "block_on" and (build == "debian-release" or
+                                   build in ("release", "debian-lto") and label == "main")
+
+
+def compare(tasks, trace, crate, build=None):
+    """What was expected and not seen: {label: (kind, ways)}; what was seen of nobody; how many agree. Where several
+    stand alike, those are missing that may be."""
     account = Account(tasks)
-    left = dict(account.expected)
+    left = dict(sorted(account.expected.items(), key=lambda told: is_gap(build, told[0], account.kinds[told[0]])))
     wrong, right = [], 0
     for number, seen in seen_in(trace, crate, account):
         label = next((label for label, either in left.items() if seen in either), None)
@@ -125,15 +131,13 @@ def end_in_order(program):
     program.process.stdin.close()
 
 
-# As for dump: some futures of block_on are not found in the frame of their thread, and have no polls either.
-def is_gap(build, label, kind):
-    return kind == "block_on" and (build == "debian-release" or build == "release" and label == "main")
-
-
 @pytest.mark.parametrize("build, variant", RUNS)
 def test_open_waits_agree(tmp_path, tmp_path_factory, cache, build, variant):
     tasks, trace, crate = run_parked(tmp_path, tmp_path_factory, cache, build, variant, end_in_order)
-    missing, wrong, right = compare(tasks, trace, crate)
+    missing, wrong, right = compare(tasks, trace, crate, build)
+    gaps = [ways for label, (kind, ways) in missing.items() if is_gap(build, label, kind)]
+    # Of a gap the poll of the outermost future may be seen, and the state that it left.
+    wrong = [seen for _, seen in wrong if not any(is_part(seen, ways) for ways in gaps)]
     missing = {label: told for label, told in missing.items() if not is_gap(build, label, told[0])}
     assert not wrong and not missing
     assert right > 150
