@@ -305,3 +305,21 @@ class Comparison:
         return "\n".join([f"{len(self.wrong)} wrong, {len(self.missing)} missing, {dict(self.right)}"] +
                          ["WRONG " + line for line in self.wrong] +
                          ["MISSING " + line for line in self.missing])
+
+
+# --- what tokio's own dump says
+
+def trace_of(frames, crate):
+    """The crate's own functions in a backtrace of tokio's, outermost first, with their lines; of what a
+    function consists of (closures of macros) only the function."""
+    own = [(without_generics(PARTS.sub("", name.rsplit("::h", 1)[0])), line)
+           for name, _, line in reversed(frames) if name.startswith((f"{crate}::", f"<{crate}::"))]
+    return tuple(once(own))
+
+
+def once(frames):
+    before = None
+    for frame in frames:
+        if frame[0] != before:
+            yield frame
+        before = frame[0]

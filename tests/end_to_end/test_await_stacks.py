@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from conftest import PROGRAM, fixture
-from parked import PARTS, Comparison, Seen, parked, without_generics
+from parked import PARTS, Comparison, Seen, once, parked, trace_of, without_generics
 
 BUILDS = ["debug", "release", "debian-debug", "debian-release"]
 RUNS = [(build, variant) for build in BUILDS + ["lto", "debian-lto"]
@@ -215,20 +215,6 @@ def test_many_in_groups(dump, request, build, variant):
         while frame[3]:
             frame = frame[3][0]
         assert (frame[0], frame[2]) == (f"{crate}::many::rests", told[function]["rests"])
-
-
-def trace_of(frames, crate):
-    """The crate's own functions in a backtrace of tokio's, outermost first, with their lines; of what a
-    function consists of (closures of macros) only the function."""
-    own = [(without_generics(PARTS.sub("", name.rsplit("::h", 1)[0])), line)
-           for name, _, line in reversed(frames) if name.startswith((f"{crate}::", f"<{crate}::"))]
-    return tuple(once(own))
-
-
-def once(frames):
-    for at, frame in enumerate(frames):
-        if not at or frames[at - 1][0] != frame[0]:
-            yield frame
 
 
 def paths_of(tree):

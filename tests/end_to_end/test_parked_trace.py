@@ -11,7 +11,7 @@ import pytest
 
 import trace_check
 from conftest import PROGRAM, clean_environment, fixture
-from parked import parked, tail, without_generics
+from parked import PARTS, once, parked, tail, trace_of, without_generics
 
 BUILDS = ["debug", "release", "debian-debug", "debian-release"]
 RUNS = [(build, variant) for build in BUILDS + ["lto", "debian-lto"]
@@ -152,6 +152,32 @@ def test_what_block_on_drives(tmp_path, tmp_path_factory, cache, build, least):
     missing, wrong, right = compare(driven, trace, crate)
     assert not wrong and right == len(driven) - len(missing) >= least and not trace.polls
     assert all(wait["args"]["unknown_begin"] and wait["args"]["open"] for wait in trace.waits)
+
+
+def test_tokio_says_the_same(tmp_path, tmp_path_factory, cache):
+    """Against tokio's own Handle::dump of the same tasks: each of its stacks is one that a task waits at, or its
+    outer part."""
+    theirs = []
+
+    def ask(program):
+        program.command("taskdump")
+        theirs.extend(program.answer()["tasks"])
+        program.process.stdin.close()
+
+    tasks, trace, crate = run_parked(tmp_path, tmp_path_factory, cache, "taskdump", "tokio", ask)
+    account = Account(tasks)
+    ours = collections.Counter()
+    for wait in trace.waits:
+        if wait["args"].get("open") and "stack" in wait["args"]:
+            stacks = [wait["args"]["stack"]] + wait["args"].get("also", [])
+            ways = {tuple(once((PARTS.sub("", frame[0]), frame[2]) for frame in way if frame != LEAF))
+                    for way in (way_of(stack, crate, account) for stack in stacks)}
+            ours.update({way[:n] for way in ways for n in range(1, len(way) + 1)})
+    told = collections.Counter()
+    for task in theirs:
+        told.update({trace_of(frames, crate) for frames in task["traces"]} - {()})
+    assert sum(told.values()) > 30
+    assert not told - ours
 
 
 def host_of(program):
