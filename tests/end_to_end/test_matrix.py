@@ -10,6 +10,7 @@ import pytest
 
 import test_map
 from conftest import REPOSITORY
+from maps import read_map
 
 RUNTIMES = ["tokio", "tokio-current", "async-std", "smol", "futures", "own"]
 PROFILES = {  # what cargo is told of its release profile
@@ -47,10 +48,10 @@ def programs(request):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_none_missed_none_extra(programs, runtime):
     path = programs[runtime]
-    assert test_map.read_map(path)["verdict"] == "futures"
+    assert read_map(path)["verdict"] == "futures"
     test_map.test_polls_are_those_of_the_symbol_table(path)
     test_map.test_roots_are_those_of_the_symbol_table(path)
     test_map.test_bodies_are_those_that_dwarfdump_shows(path)
     test_map.test_every_poll_can_be_patched_or_says_why(path)
-    states = [f for f in test_map.read_map(path)["futures"] if f["state"]]
+    states = [f for f in read_map(path)["futures"] if f["state"]]
     assert any("::work::" in f["name"] for f in states)
