@@ -111,6 +111,20 @@ bool af_blocks_write(struct af_writer *w, enum afr_block_type type, const void *
 	return af_blocks_write_placed(w, w->good, 0, type, head, head_size, body, body_size);
 }
 
+void af_blocks_align(struct af_writer *w)
+{
+	struct afr_block filler = {.type = AFR_B_FILLER};
+	struct iovec part = {&filler, sizeof(filler)};
+	uint64_t end = (w->good + AF_SLOT_SIZE - 1) / AF_SLOT_SIZE * AF_SLOT_SIZE;
+	if (end == w->good)
+		return;
+	if (end - w->good < sizeof(filler))
+		end += AF_SLOT_SIZE;
+	filler.length = end - w->good - sizeof(filler);
+	if (af_blocks_write_at(w, w->good, &part, 1))
+		w->good = end;
+}
+
 uint64_t af_slots_bytes(const struct af_session *s)
 {
 	bool limited = s->keep == AF_KEEP_OLDEST || s->keep == AF_KEEP_NEWEST;

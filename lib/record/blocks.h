@@ -35,6 +35,10 @@ bool af_blocks_write_placed(struct af_writer *w, uint64_t place, uint64_t room,
 			    enum afr_block_type type, const void *head, size_t head_size,
 			    const void *body, size_t body_size);
 
+/* A filler, where what comes next would not begin at a multiple of AF_SLOT_SIZE: the kernel then has
+   few large pages to make for it, not many small ones, which takes a third less time. */
+void af_blocks_align(struct af_writer *w);
+
 /* What of the limit is for chunks: the rest is for where tasks stand in the end. */
 uint64_t af_slots_bytes(const struct af_session *s);
 /* KEEP_NEWEST: how many slots the limit has room for, or a few all the same. */

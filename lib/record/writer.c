@@ -10,7 +10,8 @@
 
 #define NAMED_CHUNKS 4 /* later ones were taken long after the thread got its name */
 #define WAKE_EVERY 64
-#define PATIENCE 50 /* drains of some 20 ms */
+#define ALIGN_AFTER 8 /* full chunks in a row: so little of the file is lost to it */
+#define PATIENCE 50   /* drains of some 20 ms */
 #define E_INTR 4
 #define E_SRCH 3
 
@@ -72,11 +73,15 @@ static bool write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 		read_thread_name(w->session->host_pid, head.tid, head.name);
 	head.name[15] = '\0';
 	const size_t size = count * sizeof(*records);
+	w->in_a_row = count == AF_CHUNK_RECORDS ? w->in_a_row + 1 : 0;
+	if (w->session->keep == AF_KEEP_ALL && !w->error && w->seekable &&
+	    w->in_a_row > ALIGN_AFTER)
+		af_blocks_align(w);
 	uint64_t place = w->good, room = 0;
-	if (w->n_slots) {
+	if (w->n_slots)
 		place = w->slots_at + w->slots % w->n_slots * AF_SLOT_SIZE;
+	if (w->n_slots || (count == AF_CHUNK_RECORDS && place % AF_SLOT_SIZE == 0))
 		room = AF_SLOT_SIZE;
-	}
 	/* First what is behind it: in between the file is a good one. */
 	if (w->n_slots && w->slots + 1 < w->n_slots && w->good > af_slots_end(w) && !w->error)
 		af_slots_fill(w, place + AF_SLOT_SIZE);

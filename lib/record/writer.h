@@ -24,6 +24,7 @@ struct af_writer {
 	int error;	   /* errno of the first failure to write, 0 if there was none */
 	uint64_t good;	   /* bytes of whole blocks */
 	uint64_t reserved; /* how far the file system has room set aside */
+	uint32_t in_a_row; /* full chunks written, one behind the other */
 	uint64_t records;
 	uint64_t unfinished;	 /* slots taken but never written */
 	uint64_t lost;		 /* records that could not be written */

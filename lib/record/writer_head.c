@@ -73,6 +73,7 @@ static void attach(struct af_writer *w, int fd, struct af_session *session)
 	w->error = 0;
 	w->good = w->reserved = w->records = w->unfinished = w->lost = w->nodes = 0;
 	w->full = false;
+	w->in_a_row = 0;
 	w->watch = 0;
 	w->nodes_at = w->slots_at = w->n_slots = w->slots = 0;
 	w->objects = 0;

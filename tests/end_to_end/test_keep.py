@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import time
 
@@ -69,6 +70,22 @@ def test_a_cut_ring_is_read(asyncflame, tmp_path):
         ended = asyncflame("convert", "t.raw", "-o", "t.json")
         assert ended.status == 0 and "cut off" in ended.err
         trace_check.check(tmp_path / "t.json")
+
+
+def test_chunks_lie_where_large_pages_begin(asyncflame, tmp_path):
+    """But for the first few, and without much room lost to it."""
+    asyncflame("--format", "raw", "-o", "t.raw", FIXTURES / "release" / "hot", POLLS)
+    raw, at, places, records = (tmp_path / "t.raw").read_bytes(), 64, [], 0
+    while at < len(raw):
+        kind, length = struct.unpack_from("<I4xQ", raw, at)
+        if kind == 3:
+            places.append(at)
+            records += struct.unpack_from("<8xI", raw, at + 16)[0]
+        at += 16 + length + -length % 8
+    assert at == len(raw) and records >= 2 * POLLS
+    aligned = [place for place in places if place % 65536 == 0]
+    assert len(aligned) > 100 and len(places) - len(aligned) < 20
+    assert len(raw) < 16 * records + (1 << 20)
 
 
 def test_a_program_asks_for_a_snapshot(asyncflame, tmp_path):
