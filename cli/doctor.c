@@ -85,6 +85,7 @@ static void print_polls(const struct object *object)
 {
 	const struct af_futuremap *map = &object->map;
 	uint64_t refused[AF_REFUSAL_COUNT] = {0}, all = 0, roots = 0, hooked = 0, shared = 0;
+	uint64_t traps = 0;
 
 	for (uint32_t i = 0; i < map->header->polls.count; i++) {
 		const struct afm_poll *poll = af_futuremap_polls(map, i);
@@ -93,7 +94,9 @@ static void print_polls(const struct object *object)
 		all++;
 		roots += poll->root != AFM_NONE;
 		shared += (poll->flags & AFM_PF_AMBIGUOUS) != 0;
-		if (poll->site != AFM_NONE)
+		bool trap = af_futuremap_is_trap(map, poll);
+		traps += trap;
+		if (poll->site != AFM_NONE && !trap)
 			hooked++;
 		else
 			refused[poll->refusal < AF_REFUSAL_COUNT ? poll->refusal : 0]++;
@@ -103,6 +106,8 @@ static void print_polls(const struct object *object)
 	for (int i = 0; i < AF_REFUSAL_COUNT; i++)
 		if (refused[i])
 			printf("  %6" PRIu64 "  cannot: %s\n", refused[i], af_refusal_text(i));
+	if (traps)
+		printf("  %6" PRIu64 "  of these can with run --int3, by a breakpoint\n", traps);
 	if (shared)
 		printf("  %6" PRIu64 "  are shared by several functions: named after one of them\n",
 		       shared);

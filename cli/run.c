@@ -40,6 +40,10 @@ static const char help[] =
 	"                          the end, and as FILE.1, FILE.2 whenever asyncflame gets\n"
 	"                          SIGUSR2\n"
 	"      --slow-poll TIME    ... and when a poll takes longer: 500us, 20ms\n"
+	"      --int3              hook functions without room for a jump too, by a breakpoint and a\n"
+	"                          handler of SIGTRAP: 1 us a poll; a program that blocks SIGTRAP\n"
+	"                          by raw system calls is killed by it, as is one whose debugger\n"
+	"                          keeps SIGTRAP to itself\n"
 	"  -q, --quiet             no summary at the end\n"
 	"  -h, --help\n"
 	"\n"
@@ -51,7 +55,7 @@ static const char help[] =
 	"\n"
 	"Each option has a variable that says the same: ASYNCFLAME_OUTPUT, _FILTER,\n"
 	"_GENERATED_ONLY, _FORMAT, _CHILDREN, _MAX_SIZE, _KEEP, _FLIGHT_RECORDER,\n"
-	"_SLOW_POLL, _QUIET.\n"
+	"_SLOW_POLL, _INT3, _QUIET.\n"
 	"\n"
 	"Examples:\n"
 	"  asyncflame ./target/release/shop --port 8080\n"
@@ -62,7 +66,7 @@ static const char help[] =
 struct options {
 	const char *output, *filter, *format;
 	const char *max_size, *keep, *flight, *slow_poll;
-	bool generated_only, children, quiet;
+	bool generated_only, children, quiet, int3;
 };
 
 /* What goes into the child's environment beside the options. */
@@ -96,7 +100,8 @@ enum {
 	OPTION_MAX_SIZE,
 	OPTION_KEEP,
 	OPTION_FLIGHT,
-	OPTION_SLOW_POLL
+	OPTION_SLOW_POLL,
+	OPTION_INT3
 };
 
 /* Returns the index of the program in argv, or minus (1 + exit status) if we are done. */
@@ -112,6 +117,7 @@ static int parse(struct options *options, int argc, char **argv)
 		{"keep", required_argument, NULL, OPTION_KEEP},
 		{"flight-recorder", required_argument, NULL, OPTION_FLIGHT},
 		{"slow-poll", required_argument, NULL, OPTION_SLOW_POLL},
+		{"int3", no_argument, NULL, OPTION_INT3},
 		{"quiet", no_argument, NULL, 'q'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -127,6 +133,7 @@ static int parse(struct options *options, int argc, char **argv)
 		.generated_only = flag_from_environment("ASYNCFLAME_GENERATED_ONLY"),
 		.children = flag_from_environment("ASYNCFLAME_CHILDREN"),
 		.quiet = flag_from_environment("ASYNCFLAME_QUIET"),
+		.int3 = flag_from_environment("ASYNCFLAME_INT3"),
 	};
 	char name[] = "asyncflame";
 	argv[0] = name;
@@ -142,6 +149,7 @@ static int parse(struct options *options, int argc, char **argv)
 		case OPTION_KEEP: options->keep = optarg; break;
 		case OPTION_FLIGHT: options->flight = optarg; break;
 		case OPTION_SLOW_POLL: options->slow_poll = optarg; break;
+		case OPTION_INT3: options->int3 = true; break;
 		case 'q': options->quiet = true; break;
 		case 'h': fputs(help, stdout); return -1;
 		case -1: return optind;
@@ -374,6 +382,7 @@ static void prepare(void *arg)
 	set_or_unset("ASYNCFLAME_SLOW_POLL", options->slow_poll);
 	set_or_unset("ASYNCFLAME_GENERATED_ONLY", options->generated_only ? "1" : NULL);
 	set_or_unset("ASYNCFLAME_CHILDREN", options->children ? "1" : NULL);
+	set_or_unset("ASYNCFLAME_INT3", options->int3 ? "1" : NULL);
 	set_or_unset("ASYNCFLAME_QUIET", options->quiet ? "1" : NULL);
 	free(preload);
 }

@@ -69,13 +69,11 @@ static void add_site(struct af_sites *s, uint32_t poll, const struct af_site_pla
 }
 
 /* Where a near jump has no room: a short one, to a hole that holds the near one. */
-static bool plan_short(struct af_sites *s, const struct af_plan_function *function,
-		       struct af_site_plan *plan, int8_t *hole)
+static bool find_hole(struct af_sites *s, struct af_site_plan *plan, int8_t *hole)
 {
 	uint64_t available;
 
-	if (af_planner_plan(s->planner, &s->text, function, AFM_PATCH_SHORT, plan) ||
-	    plan->displaced + AFM_PATCH_NEAR > AFM_SITE_ORIGINAL_MAX)
+	if (plan->displaced + AFM_PATCH_NEAR > AFM_SITE_ORIGINAL_MAX)
 		return false;
 	if (!s->searched) {
 		s->searched = true;
@@ -87,6 +85,18 @@ static bool plan_short(struct af_sites *s, const struct af_plan_function *functi
 		return false;
 	*hole = (int8_t)(at - from);
 	memcpy(plan->original + plan->displaced, bytes, AFM_PATCH_NEAR);
+	return true;
+}
+
+/* And where there is no such hole: one byte, int3. */
+static bool plan_less(struct af_sites *s, const struct af_plan_function *function,
+		      struct af_site_plan *plan, int8_t *hole)
+{
+	_Static_assert(AFM_TRAP_DISPLACED == AFM_PATCH_SHORT, "one plan does for both");
+	if (af_planner_plan(s->planner, &s->text, function, AFM_PATCH_SHORT, plan))
+		return false;
+	if (!find_hole(s, plan, hole))
+		plan->patch = AFM_PATCH_TRAP;
 	return true;
 }
 
@@ -123,10 +133,13 @@ static void plan_one(struct af_sites *s, uint32_t poll, uint64_t next)
 		return;
 	}
 	p->refusal = af_planner_plan(s->planner, &s->text, &function, AFM_PATCH_NEAR, &plan);
-	if (af_refusal_of_length(p->refusal) && plan_short(s, &function, &plan, &hole))
+	bool less = af_refusal_of_length(p->refusal) && plan_less(s, &function, &plan, &hole);
+	if (p->refusal && !less)
+		return;
+	/* Where it takes an int3 the map keeps why. */
+	if (plan.patch != AFM_PATCH_TRAP)
 		p->refusal = AF_REFUSAL_NONE;
-	if (!p->refusal)
-		add_site(s, poll, &plan, hole);
+	add_site(s, poll, &plan, hole);
 }
 
 /* As polls.c orders and joins them. */

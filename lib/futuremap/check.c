@@ -191,8 +191,10 @@ static bool fixup_ok(const struct afm_site *site, const struct afm_fixup *fixup)
 static bool site_ok(const struct afm_site *site)
 {
 	unsigned hole = site->patch == AFM_PATCH_SHORT ? AFM_PATCH_NEAR : 0;
-	return (site->patch == AFM_PATCH_NEAR || site->patch == AFM_PATCH_SHORT) &&
-	       site->displaced >= site->patch && site->displaced + hole <= AFM_SITE_ORIGINAL_MAX;
+	unsigned least = site->patch == AFM_PATCH_TRAP ? AFM_TRAP_DISPLACED : site->patch;
+	return (site->patch == AFM_PATCH_NEAR || site->patch == AFM_PATCH_SHORT ||
+		site->patch == AFM_PATCH_TRAP) &&
+	       site->displaced >= least && site->displaced + hole <= AFM_SITE_ORIGINAL_MAX;
 }
 
 static bool sites_ok(const struct checker *c)

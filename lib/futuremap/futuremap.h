@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 8
+#define AFM_VERSION 9
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -147,8 +147,8 @@ struct afm_poll {
 	uint32_t return_size;	/* bytes of Poll<T>; 0 if none or zero-sized */
 	uint32_t tag_offset;	/* of Poll's tag in the returned value */
 	uint64_t pending;	/* value of the tag that means Pending */
-	uint32_t site;		/* index in `sites`, or AFM_NONE: then `refusal` says why */
-	uint32_t refusal;	/* enum af_refusal (patch/plan/site.h); 0 when there is a site */
+	uint32_t site;		/* index in `sites`, or AFM_NONE */
+	uint32_t refusal;	/* enum af_refusal (patch/plan/site.h): why no jump fits; else 0 */
 	uint32_t root;		/* index in `roots`, or AFM_NONE */
 	uint32_t reserved;
 };
@@ -240,6 +240,9 @@ struct afm_site {
 };
 #define AFM_PATCH_NEAR 5	/* jmp rel32 to the cell */
 #define AFM_PATCH_SHORT 2	/* jmp rel8 to a hole between functions, there jmp rel32 */
+#define AFM_PATCH_TRAP 1	/* int3, where no jump fits: only on request */
+/* Displaced at least: nobody but an int3 comes to the byte behind it. */
+#define AFM_TRAP_DISPLACED 2
 
 /* At code + at lies a field that must become, by `kind`: */
 struct afm_fixup {
@@ -432,6 +435,12 @@ AF_TABLE_ACCESSOR(layouts, struct afm_layout)
 static inline const char *af_futuremap_string(const struct af_futuremap *m, uint32_t s)
 {
 	return (const char *)af_futuremap_table(m, &m->header->strings) + s;
+}
+
+/* Whether it can be patched, but no jump fits: `refusal` says why. */
+static inline bool af_futuremap_is_trap(const struct af_futuremap *m, const struct afm_poll *poll)
+{
+	return poll->site != AFM_NONE && af_futuremap_sites(m, poll->site)->patch == AFM_PATCH_TRAP;
 }
 
 /* The value of the layout named `name`; false if the map has none. */

@@ -53,6 +53,7 @@ void af_config_read(struct af_config *config)
 		.children_only = flag("ASYNCFLAME_CHILDREN"),
 		.generated_only = flag("ASYNCFLAME_GENERATED_ONLY"),
 		.quiet = flag("ASYNCFLAME_QUIET"),
+		.int3 = flag("ASYNCFLAME_INT3"),
 	};
 	config->format_raw =
 		format ? !strcmp(format, "raw") : config->output && ends_in(config->output, ".raw");

@@ -79,6 +79,7 @@ static void retire(void)
 		o->present = o->fresh = false;
 		af_parked_stop(i);
 		af_guard_stop(i);
+		af_trap_stop(i);
 	}
 }
 

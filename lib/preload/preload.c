@@ -35,6 +35,7 @@
 #include "preload/objects.h"
 #include "preload/own.h"
 #include "preload/say.h"
+#include "preload/trap.h"
 #include "patch/plan/site.h"
 #include "record/parked.h"
 #include "record/syscall.h"
@@ -150,6 +151,8 @@ __attribute__((constructor)) static void af_preload_start(void)
 	const char *malformed = any ? af_filter_check(config.filter) : NULL;
 	if (malformed)
 		af_say("ASYNCFLAME_FILTER is malformed, not tracing", malformed);
+	if (config.int3 && (any || af_objects_may_load()) && af_host_threads() == 1)
+		af_trap_allow();
 	bool recording = any && !malformed && start_session(&config);
 	af_objects_settle();
 	if (!malformed)
@@ -176,7 +179,7 @@ static void finish_alone(struct af_session *s)
 }
 
 /*
- * The one symbol that stands before libc's: a sandbox begins with one of these (seccomp is not
+ * One of the symbols that stand before libc's (the others: trap.h). A sandbox begins with one of these (seccomp is not
  * to be had without the first, but for root). Behind it a forked process could not start a
  * companion any more, and a system call that the filter does not know may be death.
  */

@@ -248,6 +248,8 @@ static void copy_description(struct af_session *to, const struct af_session *fro
 	copy_objects(to, from);
 	to->hooks.functions = from->hooks.functions;
 	to->hooks.hooked = from->hooks.hooked;
+	to->hooks.trapped = from->hooks.trapped;
+	to->hooks.left_out = from->hooks.left_out;
 	for (unsigned i = 0; i < sizeof(to->hooks.refused) / sizeof(to->hooks.refused[0]); i++)
 		to->hooks.refused[i] = from->hooks.refused[i];
 }

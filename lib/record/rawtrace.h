@@ -190,7 +190,11 @@ struct afr_hooks {
 	uint32_t functions;	/* poll functions and task roots in the maps */
 	uint32_t hooked;
 	uint32_t refused[64];	/* by enum af_refusal */
+	/* A block of an earlier version ends here. */
+	uint32_t trapped;	/* of those hooked: by int3, on request */
+	uint32_t left_out;	/* libraries with futures that found no place in the session */
 };
+#define AFR_HOOKS_LEAST 264	/* bytes of such a block */
 
 enum afr_end_reason {
 	AFR_END_EXIT = 1, /* the host reached its normal exit */
@@ -223,7 +227,7 @@ _Static_assert(sizeof(struct afr_look) == 32, "afr_look");
 _Static_assert(sizeof(struct afr_look_task) == 48, "afr_look_task");
 _Static_assert(sizeof(struct afr_look_level) == 32, "afr_look_level");
 _Static_assert(sizeof(struct afr_clock) == 16, "afr_clock");
-_Static_assert(sizeof(struct afr_hooks) == 264, "afr_hooks");
+_Static_assert(sizeof(struct afr_hooks) == 272, "afr_hooks");
 _Static_assert(sizeof(struct afr_end) == 32, "afr_end");
 
 #endif

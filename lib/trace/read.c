@@ -161,9 +161,11 @@ static bool read_block(struct index *index, uint32_t type, const uint8_t *data, 
 			index->clock = (const void *)data;
 		return true;
 	case AFR_B_HOOKS:
-		info->has_hooks = length >= sizeof(info->hooks);
+		info->has_hooks = length >= AFR_HOOKS_LEAST;
 		if (info->has_hooks)
-			memcpy(&info->hooks, data, sizeof(info->hooks));
+			memcpy(&info->hooks, data,
+			       length < sizeof(info->hooks) ? AFR_HOOKS_LEAST
+							    : sizeof(info->hooks));
 		return true;
 	case AFR_B_END:
 		info->has_end = length >= sizeof(info->end);
@@ -249,6 +251,7 @@ static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t p
 		.file = map_string(map, poll->file),
 		.line = poll->line,
 		.root = poll->kind == AFM_P_TASK_ROOT,
+		.trap = af_futuremap_is_trap(map, poll),
 		.library = trace->objects[map_index].number ? object_name(map) : "",
 		.object = map_index,
 		.poll = poll_index,

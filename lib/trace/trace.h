@@ -33,6 +33,7 @@ struct af_function {
 	const char *library; /* file name of the library it is in; "": the executable */
 	uint32_t line;
 	bool root;	 /* an executor's entry of a task */
+	bool trap;	 /* hooked by int3 */
 	bool pointer;	 /* the future is a Pin, Box or reference: another one's */
 	bool blocking;	 /* runs a blocking closure: being long is its purpose */
 	uint32_t object; /* which map, and which poll in it: for af_function_await() */

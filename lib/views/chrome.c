@@ -104,8 +104,9 @@ static bool make_head(struct chrome *chrome, uint32_t number, struct function_te
 	if (name && future && file && library)
 		length = asprintf(&head,
 				  "\"name\":\"%s\",\"cat\":\"poll\",\"args\":{\"future\":\"%s\","
-				  "\"at\":\"%s%s\"%s%s%s%s",
+				  "\"at\":\"%s%s\"%s%s%s%s%s",
 				  name, future, file, line, function->root ? ",\"root\":true" : "",
+				  function->trap ? ",\"hook\":\"int3\"" : "",
 				  *library ? ",\"library\":\"" : "", library, *library ? "\"" : "");
 	free(name);
 	free(future);

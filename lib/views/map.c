@@ -123,6 +123,8 @@ static void print_poll(const struct af_futuremap *map, const struct afm_poll *po
 		fputs(", shared with other functions", out);
 	if (poll->site == AFM_NONE)
 		fprintf(out, ", not patchable: %s", af_refusal_text(poll->refusal));
+	else if (af_futuremap_is_trap(map, poll))
+		fprintf(out, ", patchable by --int3 only: %s", af_refusal_text(poll->refusal));
 	fputc('\n', out);
 }
 

@@ -203,9 +203,13 @@ static void put_site(const struct af_futuremap *map, const struct afm_poll *poll
 	}
 	const struct afm_site *site = af_futuremap_sites(map, poll->site);
 	fprintf(out,
-		", \"site\": {\"address\": \"0x%" PRIx64 "\", \"displaced\": %u, \"patch\": %u}",
+		", \"site\": {\"address\": \"0x%" PRIx64
+		"\", \"displaced\": %u, \"patch\": %u}, \"refusal\": ",
 		site->address, site->displaced, site->patch);
-	fputs(", \"refusal\": null", out);
+	if (af_futuremap_is_trap(map, poll))
+		put_text(af_refusal_text(poll->refusal), out);
+	else
+		fputs("null", out);
 }
 
 static void put_poll(const struct af_futuremap *map, const struct afm_poll *poll, FILE *out)

@@ -180,6 +180,9 @@ static void print_hooks(const struct af_summary *summary, FILE *to, const struct
 		return;
 	fprintf(to, "  hooked %s of %s poll functions\n", grouped(hooks->hooked, a),
 		grouped(hooks->functions, b));
+	if (hooks->trapped)
+		fprintf(to, "    %s%s of them by int3: about 1 us a poll%s\n", paint->dim,
+			grouped(hooks->trapped, a), paint->end);
 	bool shown[AF_REFUSAL_COUNT] = {false};
 	for (;;) {
 		uint32_t most = 0;

@@ -221,8 +221,10 @@ static void refuses_wild_indices(void **state)
 	m.fixup.at = 9, m.fixup.kind = AFM_FIXUP_ADDRESS;
 	seal(&m);
 	assert_non_null(af_futuremap_check(&m, sizeof(m)));
-	/* A patch of 5 bytes displaces as many; one of 2 keeps what its hole must hold. */
-	static const uint8_t sizes[][2] = {{5, 4}, {2, 1}, {2, 16}, {5, 21}, {3, 5}, {0, 5}};
+	/* A patch of 5 bytes displaces as many; one of 2 keeps what its hole must hold; one of 1, an
+	   int3, displaces the byte behind it too. */
+	static const uint8_t sizes[][2] = {{5, 4}, {2, 1}, {2, 16}, {5, 21},
+					   {3, 5}, {0, 5}, {1, 1}};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		make(&m);
 		m.site.patch = sizes[i][0], m.site.displaced = sizes[i][1];

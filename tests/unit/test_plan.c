@@ -113,12 +113,26 @@ static void a_short_function_needs_padding(void **state)
 	assert_int_equal(plan(3, ENTRY + 16, 0, AFM_PATCH_NEAR), AF_REFUSAL_TOO_SHORT);
 }
 
+/* Where an int3 is written the byte behind it is displaced as well. */
+static void an_int3_needs_two_bytes_of_its_own(void **state)
+{
+	memset(text, 0x50, sizeof(text));
+	put(ENTRY, "\x31\xc0\xc3", 3);
+	assert_int_equal(plan(3, ENTRY + 3, 0, AFM_TRAP_DISPLACED), AF_REFUSAL_NONE);
+	put(ENTRY, "\xc3", 1);
+	assert_int_equal(plan(1, ENTRY + 1, 0, AFM_TRAP_DISPLACED), AF_REFUSAL_TOO_SHORT);
+	/* push rax; then a loop that begins at the second byte: pop rax; jmp */
+	put(ENTRY, "\x50\x58\x50\xeb\xfc", 5);
+	assert_int_equal(plan(5, ENTRY + 5, 0, AFM_TRAP_DISPLACED), AF_REFUSAL_JUMP_INTO_PATCH);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_cold_part_may_go_back_behind_the_patch_only),
 		cmocka_unit_test(a_jump_table_may_lead_back_behind_the_patch_only),
 		cmocka_unit_test(a_short_function_needs_padding),
+		cmocka_unit_test(an_int3_needs_two_bytes_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

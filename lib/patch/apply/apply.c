@@ -20,8 +20,9 @@
  * not name its own. With a thousand hot functions it is the lines and pages of cells that cost.
  *
  * Each function's entry becomes `jmp cell`, or where it has no room for that, a short jump to
- * padding near it, which becomes `jmp cell`. The cells' call is over before the function begins, so
- * none of its frames returns there, and what unwinds through it needs to know only the stubs.
+ * padding near it, which becomes `jmp cell`, or on request, where there is none, int3 (traps.c).
+ * The cells' call is over before the function begins, so none of its frames returns there, and what
+ * unwinds through it needs to know only the stubs.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,6 +52,8 @@ struct patcher {
 	uint32_t *polls; /* poll index of each hook */
 	uint32_t *slots; /* its place in the table */
 	uint32_t count;
+	struct af_trap *traps;
+	uint32_t n_traps;
 	struct af_open_text text; /* where there are many */
 };
 
@@ -80,6 +83,14 @@ static uint64_t cell_size(const struct afm_site *site)
 	return align_up(CELL_HEAD + site->code_length, CELL_SIZE);
 }
 
+/* Where it takes an int3: is that asked for, and possible? */
+static enum af_refusal refuse_trap(const struct afm_poll *poll)
+{
+	if (af_trap_begin && af_trap_begin())
+		return AF_REFUSAL_NONE;
+	return poll->refusal ? poll->refusal : AF_REFUSAL_TOO_SHORT;
+}
+
 /* What is to be patched, and how large the block gets. */
 static void select_polls(struct patcher *p, const struct af_filter *filter, uint32_t first)
 {
@@ -97,11 +108,14 @@ static void select_polls(struct patcher *p, const struct af_filter *filter, uint
 			refusal = AF_REFUSAL_STACK_ARGUMENTS;
 		else if (first + i >= AFR_FUNCTIONS_MAX - 1)
 			refusal = AF_REFUSAL_TOO_MANY;
+		else if (af_futuremap_is_trap(p->map, poll))
+			refusal = refuse_trap(poll);
 		if (refusal) {
 			refuse(p->hooks, refusal);
 			continue;
 		}
 		p->polls[p->count++] = i;
+		p->n_traps += af_futuremap_is_trap(p->map, poll);
 		p->block_size += cell_size(af_futuremap_sites(p->map, poll->site));
 	}
 	p->block_size = align_up(p->block_size, 4096);
@@ -313,6 +327,8 @@ static void publish(struct patcher *p)
 		if (p->polls[h] == AFM_NONE)
 			continue;
 		const struct afm_site *site = site_of(p, h);
+		if (site->patch == AFM_PATCH_TRAP)
+			continue;
 		uint8_t jump[AFM_PATCH_NEAR], short_jump[] = {0xeb, (uint8_t)site->hole};
 		bool brief = site->patch == AFM_PATCH_SHORT;
 		uint64_t from;
@@ -330,6 +346,35 @@ static void publish(struct patcher *p)
 	}
 	uint32_t failed = af_text_end(&writer);
 	p->hooks->hooked -= failed;
+	p->hooks->refused[AF_REFUSAL_WRITE] += failed;
+}
+
+/* An int3 is written when its handler knows where it leads to. */
+static void publish_traps(struct patcher *p)
+{
+	struct af_text_writer writer;
+	uint32_t n = 0;
+
+	for (uint32_t h = 0; h < p->count; h++) {
+		if (p->polls[h] == AFM_NONE || site_of(p, h)->patch != AFM_PATCH_TRAP)
+			continue;
+		uint64_t address = site_of(p, h)->address + p->place->load_bias;
+		if (n && address <= p->traps[n - 1].address) {
+			refuse(p->hooks, AF_REFUSAL_OVERLAP);
+			continue;
+		}
+		p->traps[n++] = (struct af_trap){
+			.address = address,
+			.cell = (uint64_t)p->table[p->slots[h]].resume - CELL_RESUME,
+		};
+	}
+	af_trap_start(p->place->index, p->traps, n);
+	af_text_begin(&writer, true);
+	for (uint32_t i = 0; i < n; i++)
+		af_text_write(&writer, p->traps[i].address, "\xcc", AFM_PATCH_TRAP);
+	uint32_t failed = af_text_end(&writer);
+	p->hooks->hooked += n - failed;
+	p->hooks->trapped += n - failed;
 	p->hooks->refused[AF_REFUSAL_WRITE] += failed;
 }
 
@@ -351,11 +396,16 @@ static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
 		memory->table_size = table_size;
 		memory->block = af_near_reserve(p->place->start, p->place->end, p->block_size);
 		memory->block_size = p->block_size;
+		memory->traps_size = align_up(p->n_traps * sizeof(*p->traps), 4096);
+		if (p->n_traps && !(memory->traps = map_memory(memory->traps_size)))
+			memory->traps_size = 0;
 	}
+	p->traps = memory->traps;
 	p->table = memory->table;
 	p->block = memory->block;
 	return p->table && p->block && memory->table_size == table_size &&
-	       memory->block_size == p->block_size;
+	       memory->block_size == p->block_size &&
+	       memory->traps_size >= p->n_traps * sizeof(*p->traps);
 }
 
 /* The cells are in place, or have been since the last time. */
@@ -388,10 +438,12 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 		if (!memory->filled)
 			prepare_text(&p, (uint64_t *)p.table); /* which is not in use yet */
 		fill_image(&p, first_function);
-		if (put_image(&p, memory))
+		if (put_image(&p, memory)) {
 			publish(&p);
-		else
+			publish_traps(&p);
+		} else {
 			refuse_rest(&p);
+		}
 	} else {
 		refuse_rest(&p);
 	}

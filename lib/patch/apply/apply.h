@@ -26,6 +26,8 @@ struct af_patch_memory {
 	uint64_t table_size;
 	uint64_t block, block_size;
 	bool filled; /* the cells are there, and can be read */
+	struct af_trap *traps;
+	uint64_t traps_size;
 };
 
 /*
@@ -46,6 +48,17 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
  */
 void af_patch_vtables(const struct af_futuremap *map, const struct af_object_place *place,
 		      uint32_t first_function);
+
+/*
+ * Functions in which no jump finds room: their first byte becomes int3, whose handler goes on in
+ * the cell. Only where af_trap_begin is set; it is called before the first one is written, and
+ * says whether it may be (the handler of SIGTRAP is there).
+ */
+extern bool (*af_trap_begin)(void);
+/* Of the function whose int3 lies at `address`: its cell, or 0. Any thread, any signal handler. */
+uint64_t af_trap_cell(uint64_t address);
+/* The object of this place is gone: what lies there from now on is another's. */
+void af_trap_stop(uint32_t place);
 
 /* --- inside patch/apply -------------------------------------------------------------- */
 
@@ -100,6 +113,12 @@ void af_text_write(struct af_text_writer *writer, uint64_t address, const void *
 		   uint32_t size);
 /* Writes what is left. Returns how many writes in all have failed. */
 uint32_t af_text_end(struct af_text_writer *writer);
+
+struct af_trap {
+	uint64_t address, cell;
+};
+/* From now on these are known, in ascending order. They stay in use until af_trap_stop. */
+void af_trap_start(uint32_t place, const struct af_trap *traps, uint32_t count);
 
 struct af_hook;
 /* Fills a hook from its poll; says which stub it takes. */
