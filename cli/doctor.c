@@ -12,6 +12,7 @@
 #include "libraries.h"
 #include "object.h"
 #include "patch/plan/site.h"
+#include "record/session.h"
 #include "views/map.h"
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -171,6 +172,9 @@ static int report_all(const struct object *object)
 	struct libraries libraries = {.program = object};
 	int status = report(object);
 	libraries_of(object->path, look_at_library, &libraries);
+	if (libraries.traced >= AF_OBJECTS)
+		printf("but of these %u libraries only %u: there is no room for more\n",
+		       libraries.traced, AF_OBJECTS - 1);
 	return libraries.traced ? 0 : status;
 }
 

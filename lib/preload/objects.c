@@ -34,11 +34,12 @@ static struct object objects[AF_PLACES];
 static uint32_t n_objects;
 static struct af_host_loads last;
 static bool may_load;
-static uint64_t counted; /* bit by bit: numbers in the session that were hooked before */
+static uint32_t left_out; /* loads of libraries with futures for which there was no room */
+static uint64_t counted;  /* bit by bit: numbers in the session that were hooked before */
 
 /* Those of this round that may hold futures. */
 static struct af_host_image found[AF_PLACES];
-static uint32_t n_found;
+static uint32_t n_found, n_more; /* and those beyond */
 
 static bool is_same(const struct object *o, const struct af_host_image *image)
 {
@@ -64,8 +65,12 @@ static bool collect(const struct af_host_image *image, void *data)
 	if (known && known->present)
 		return true;
 	may_load = may_load || af_host_may_load(image);
-	if (n_found < AF_PLACES && (image->executable || af_host_has_rust(image)))
+	if (!image->executable && !af_host_has_rust(image))
+		return true;
+	if (n_found < AF_PLACES)
 		found[n_found++] = *image;
+	else
+		n_more++;
 	return true;
 }
 
@@ -105,7 +110,8 @@ static bool enter(const struct af_host_image *image)
 		return false;
 	if (!o && n_objects == AF_PLACES) {
 		af_futuremap_close(&map);
-		return false;
+		left_out++;
+		return true;
 	}
 	if (!o) {
 		o = &objects[n_objects];
@@ -128,18 +134,19 @@ static bool enter(const struct af_host_image *image)
 bool af_objects_find(void)
 {
 	bool any = false;
-	n_found = 0;
+	n_found = n_more = 0;
 	/* The loader's list grows at its end; once something was taken out of it, nothing is where
 	   it was. */
 	struct af_host_loads now = af_host_images(last.objects, collect, NULL);
 	if (now.unloaded != last.unloaded) {
-		n_found = 0;
+		n_found = n_more = 0;
 		for (uint32_t i = 0; i < n_objects; i++)
 			objects[i].seen = false;
 		now = af_host_images(0, collect, NULL);
 		retire();
 	}
 	last = now;
+	left_out += n_more;
 	for (uint32_t i = 0; i < n_found; i++)
 		any |= enter(&found[i]);
 	return any;
@@ -195,8 +202,10 @@ static void enter_in_session(struct af_session *s, struct object *o)
 		return;
 	if (o->number == NO_NUMBER)
 		o->number = n;
-	if (o->number >= AF_OBJECTS)
+	if (o->number >= AF_OBJECTS) {
+		left_out++;
 		return;
+	}
 	struct af_session_object *to = &s->objects[o->number];
 	to->load_bias = o->place.load_bias;
 	to->start = o->place.start;
@@ -218,6 +227,8 @@ void af_objects_enter(struct af_session *s)
 	for (uint32_t i = 0; i < n_objects; i++)
 		if (objects[i].fresh)
 			enter_in_session(s, &objects[i]);
+	s->hooks.left_out += left_out;
+	left_out = 0;
 }
 
 static struct af_session_object *session_object(struct af_session *s, const struct object *o)
@@ -291,6 +302,8 @@ static void hook(struct af_session *s, struct object *o, uint32_t why)
 		af_patch_vtables(&o->map, &o->place, s->objects[o->number].first_function);
 	af_patch_apply(&o->map, &o->place, &filter, s->objects[o->number].first_function,
 		       &o->memory, hooks);
+	/* Many copies of a library are more than can lie near memory for cells. */
+	s->hooks.left_out += again.refused[AF_REFUSAL_NO_MEMORY] != 0;
 }
 
 void af_objects_hook(struct af_session *s, uint32_t why)

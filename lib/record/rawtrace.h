@@ -192,7 +192,7 @@ struct afr_hooks {
 	uint32_t refused[64];	/* by enum af_refusal */
 	/* A block of an earlier version ends here. */
 	uint32_t trapped;	/* of those hooked: by int3, on request */
-	uint32_t left_out;	/* libraries with futures that found no place in the session */
+	uint32_t left_out;	/* loads of libraries with futures, for which there was no room */
 };
 #define AFR_HOOKS_LEAST 264	/* bytes of such a block */
 

@@ -183,6 +183,11 @@ static void print_hooks(const struct af_summary *summary, FILE *to, const struct
 	if (hooks->trapped)
 		fprintf(to, "    %s%s of them by int3: about 1 us a poll%s\n", paint->dim,
 			grouped(hooks->trapped, a), paint->end);
+	if (hooks->left_out)
+		fprintf(to,
+			"    %snot hooked: %7s  load%s of libraries with futures, for which there was no room%s\n",
+			paint->dim, grouped(hooks->left_out, a), plural(hooks->left_out),
+			paint->end);
 	bool shown[AF_REFUSAL_COUNT] = {false};
 	for (;;) {
 		uint32_t most = 0;

@@ -355,6 +355,13 @@ pub extern "C" fn tiny_run(handler: usize) -> u64 {
     POLLS.load(Relaxed)
 }
 
+/// Each future `n` times; how many polls there were in all.
+#[no_mangle]
+pub extern "C" fn tiny_poll(n: u64) -> u64 {
+    poll(n);
+    POLLS.load(Relaxed)
+}
+
 #[allow(dead_code)]
 fn main() {
     run(&std::env::args().nth(1).unwrap());
