@@ -144,6 +144,8 @@ static struct af_error *print(const struct arguments *a, struct af_process *proc
 	if (!error)
 		error = af_process_still_there(process);
 	if (!error)
+		af_recorder_find(&tasks.recorder, process);
+	if (!error)
 		error = af_stacks_print(&tasks, &a->stacks, stdout);
 	if (!error && (fflush(stdout) || ferror(stdout)))
 		error = af_error_system(errno, "standard output");

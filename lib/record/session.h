@@ -60,6 +60,21 @@ static inline uint32_t af_node_case(uint64_t key)
 	return (uint32_t)(key - 1);
 }
 
+/* When a task was polled last, of all that was drained: for whoever looks into the process. In one of the
+   four places behind af_polled_at; of five tasks the one that was polled longest ago is forgotten. Read
+   while it is written: `task` is 0 meanwhile. */
+#define AF_POLLED_BITS 17
+#define AF_POLLED_WAYS 4
+struct af_polled {
+	_Atomic uint64_t task;	/* word1 of the record of that poll's begin; 0: free */
+	_Atomic uint64_t ticks; /* ... and its time */
+};
+static inline uint32_t af_polled_at(uint64_t task)
+{
+	uint64_t hash = task * UINT64_C(0x9e3779b97f4a7c15) >> (64 - AF_POLLED_BITS);
+	return (uint32_t)hash & ~(AF_POLLED_WAYS - 1u);
+}
+
 enum af_chunk_state { AF_CHUNK_FREE = 0, AF_CHUNK_ACTIVE, AF_CHUNK_FULL };
 
 struct af_chunk {
@@ -169,6 +184,7 @@ struct af_session {
 		uint64_t objects;		/* bit by bit: whose maps are in the file */
 	} written;
 	_Atomic uint32_t drained_by_host; /* enum af_own_state */
+	struct af_polled polled[1u << AF_POLLED_BITS]; /* whoever drains; 2 MiB, touched as used */
 };
 /* clang-format on */
 

@@ -150,6 +150,37 @@ static bool be_patient(struct af_writer *w, uint32_t index)
 	return w->patience[index]++ < PATIENCE;
 }
 
+/* Where this task's last poll is noted, or is to be. */
+static struct af_polled *find_polled(struct af_session *s, uint64_t task)
+{
+	struct af_polled *all = &s->polled[af_polled_at(task)], *oldest = all;
+	for (unsigned i = 0; i < AF_POLLED_WAYS; i++) {
+		if (all[i].task == task)
+			return &all[i];
+		if (all[i].ticks < oldest->ticks)
+			oldest = &all[i];
+	}
+	return oldest;
+}
+
+/* For `asyncflame dump`, which tells how long a task has been parked. Chunks of several threads come in any
+   order. */
+static void note_polls(struct af_session *s, const struct afr_record *records, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		enum afr_kind kind = afr_kind(&records[i]);
+		if (kind != AFR_ENTER_TASK && kind != AFR_ENTER_TASK_AT)
+			continue;
+		uint64_t task = records[i].word1, ticks = afr_ticks(&records[i]);
+		struct af_polled *polled = find_polled(s, task);
+		if (atomic_load_explicit(&polled->ticks, memory_order_relaxed) > ticks)
+			continue;
+		atomic_store_explicit(&polled->task, 0, memory_order_relaxed);
+		atomic_store_explicit(&polled->ticks, ticks, memory_order_release);
+		atomic_store_explicit(&polled->task, task, memory_order_release);
+	}
+}
+
 static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 {
 	struct af_session *s = w->session;
@@ -172,6 +203,7 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 	if (count) {
 		if (holes)
 			records = without_stale(w, records, count, taken);
+		note_polls(s, records, count);
 		if (w->watch)
 			w->watch(w->watcher, chunk, records, count);
 		if (write_chunk(w, chunk, records, count))

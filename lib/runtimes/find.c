@@ -260,5 +260,6 @@ void af_task_list_deinit(struct af_task_list *t)
 	vector_deinit(&t->items);
 	af_threads_deinit(&t->threads);
 	af_wakers_deinit(&t->wakers);
+	af_recorder_deinit(&t->recorder);
 	af_map_deinit(&t->by_address);
 }

@@ -229,7 +229,9 @@ struct af_error *af_process_freeze(struct af_process *p, uint64_t limit)
 	int before = getpriority(PRIO_PROCESS, 0);
 	bool raised = setpriority(PRIO_PROCESS, 0, -20) == 0;
 	uint64_t start = now();
-	if (stop_all(&f) < 0)
+	int stopped = stop_all(&f);
+	p->stood_at = now();
+	if (stopped < 0)
 		error = af_error_system(errno, "process %d: cannot be stopped", p->pid);
 	else
 		error = copy_all(&f);

@@ -286,6 +286,18 @@ bool af_process_thread_moved(struct af_process *p, const struct af_process_threa
 	       memcmp(now.registers, thread->registers, sizeof(now.registers));
 }
 
+/* "NSpid:\t4711\t17": as each namespace knows it, ours first. */
+bool af_process_has_number(struct af_process *p, uint32_t number)
+{
+	char *status = read_file(p->directory, "status");
+	char *at = status ? strstr(status, "\nNSpid:") : NULL, *end;
+	bool found = (pid_t)number == p->pid;
+	for (at = at ? at + 7 : NULL; at && !found && (*at == ' ' || *at == '\t'); at = end)
+		found = strtoul(at, &end, 10) == number && end != at;
+	free(status);
+	return found;
+}
+
 uint64_t af_process_thread_switches(struct af_process *p, pid_t tid)
 {
 	char name[64];

@@ -75,6 +75,7 @@ struct af_process {
 	VECTOR(char *) notes;	 /* what could not be seen, one line each, for people */
 	struct af_memory memory; /* reads as af_process_read_all does */
 	uint64_t stood_still;	 /* ns for which it was stopped; freeze.h */
+	uint64_t stood_at;	 /* CLOCK_MONOTONIC, ns, when all of it stood; 0: never */
 
 	/* private */
 	int mem, directory;   /* live: /proc/PID/mem (bound to this memory, not to the pid) */
@@ -96,6 +97,9 @@ struct af_error *af_process_open_live(struct af_process *process, pid_t pid) af_
 struct af_error *af_process_open_core(struct af_process *process, const char *path) af_must_check;
 /* Lets go of everything. Accepts a zeroed one. */
 void af_process_close(struct af_process *process);
+
+/* Whether `number` is its pid, here or in the namespace that it is in. */
+bool af_process_has_number(struct af_process *process, uint32_t number);
 
 /* Reads up to `size` bytes at `address`: how many could be read, from the first on. */
 size_t af_process_read(struct af_process *process, uint64_t address, void *to, size_t size);

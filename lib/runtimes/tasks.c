@@ -164,8 +164,7 @@ static void read_item(struct batch *b, struct item *item)
 	item->cut = tree->cut;
 	item->likeness = tree->likeness;
 	if (item->n_nodes && b->visitor->more)
-		b->visitor->more(b->visitor->arg, &b->list->target, item->found, tree,
-				 &b->text);
+		b->visitor->more(b->visitor->arg, &b->list->target, item->found, tree, &b->text);
 	item->text_size = b->text.length - item->text;
 	item->end_read = af_snapshot_mark(&b->list->snapshot);
 	if (!vector_reserve(&b->nodes, item->n_nodes)) {
@@ -180,6 +179,9 @@ static void read_item(struct batch *b, struct item *item)
 
 static void show_item(struct batch *b, const struct item *item)
 {
+	struct af_found_task *found = item->found;
+	found->has_polled = found->found_by == AF_BY_HEADER && !found->moving &&
+			    af_recorder_polled(&b->list->recorder, &found->task, &found->polled);
 	struct af_task_view view = {
 		.found = item->found,
 		.nodes = b->nodes.items + item->first_node,
@@ -199,6 +201,13 @@ static bool holds(struct batch *b, const struct item *item)
 	       frame_holds(b->list, item->found);
 }
 
+/* Then, when they were polled: not before the picture is. */
+static void compare(struct batch *b)
+{
+	af_snapshot_compare(&b->list->snapshot);
+	af_recorder_update(&b->list->recorder);
+}
+
 static bool is_stopped(const struct batch *b)
 {
 	return b->visitor->stop && b->visitor->stop(b->visitor->arg);
@@ -214,7 +223,7 @@ static void read_again(struct batch *b, struct item *item)
 		empty(b);
 		*item->found = item->before;
 		read_item(b, item);
-		af_snapshot_compare(&b->list->snapshot);
+		compare(b);
 		if (holds(b, item)) {
 			show_item(b, item);
 			return;
@@ -235,7 +244,7 @@ static void finish_batch(struct batch *b)
 {
 	struct item moved[BATCH];
 	size_t n_moved = 0;
-	af_snapshot_compare(&b->list->snapshot);
+	compare(b);
 	for (size_t i = 0; i < b->n; i++) {
 		struct item *item = &b->items[i];
 		if (holds(b, item))

@@ -12,6 +12,7 @@
 #include "analysis/text.h"
 #include "inspect/task.h"
 #include "runtimes/headers.h"
+#include "runtimes/recorder.h"
 #include "runtimes/snapshot.h"
 #include "runtimes/threads.h"
 #include "runtimes/wakers.h"
@@ -36,6 +37,8 @@ struct af_found_task {
 	uint64_t spawned; /* address of the Location of the call that spawned it, or 0 */
 	char name[48];	  /* what the program calls it; "" where it has none */
 	uint64_t owner;	  /* tokio: the id of the runtime's list of tasks */
+	bool has_polled;  /* the process is recorded, and this task's last poll is known: */
+	uint64_t polled;  /* how long ago it began, ns */
 };
 
 struct af_task_list {
@@ -45,6 +48,7 @@ struct af_task_list {
 	struct af_headers headers;
 	struct af_threads threads;
 	struct af_wakers wakers;
+	struct af_recorder recorder;		/* the caller's to find, if it asks for times */
 	VECTOR(struct af_found_task) items;	/* by executor, id, address */
 	struct af_map by_address;		/* header -> index in `items` */
 	uint32_t counts[AF_TASK_CANCELLED + 1]; /* by enum af_task_state, when they were found */

@@ -294,6 +294,10 @@ static void json_stack(struct af_stacks_writer *w, const struct af_stack *stack)
 		put_number(w, ", \"thread\": ", (uint64_t)found->thread);
 	else
 		put(w, ", \"thread\": null");
+	if (found->has_polled && !w->options->group)
+		put_number(w, ", \"polled_ns_ago\": ", found->polled);
+	else
+		put(w, ", \"polled_ns_ago\": null");
 	put_future(w, found);
 	put(w, stack->cut ? ", \"incomplete\": true" : "");
 	put(w, ", \"tree\": ");

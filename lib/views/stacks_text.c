@@ -94,6 +94,18 @@ static void text_begin(struct af_stacks_writer *w)
 	fputc('\n', w->out);
 }
 
+/* "3.2s": nobody asks for more digits, of a moment that is over. */
+static void put_polled(struct af_stacks_writer *w, const struct af_found_task *found)
+{
+	double seconds = (double)found->polled / 1e9;
+	const char *form =
+		found->task.state == AF_TASK_RUNNING ? " for %.*f%s" : ", last polled %.*f%s ago";
+	if (seconds < 1)
+		fprintf(w->out, form, 0, seconds * 1e3, "ms");
+	else
+		fprintf(w->out, form, 1, seconds, "s");
+}
+
 static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 {
 	const struct af_found_task *found = &stack->found;
@@ -135,6 +147,8 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 		fprintf(w->out, " on thread %d", found->thread);
 	if (found->moving)
 		fputs(": polled again each time it was read", w->out);
+	if (found->has_polled && !w->options->group)
+		put_polled(w, found);
 	char path[1024];
 	uint32_t line;
 	if (af_task_list_location(w->tasks, found->spawned, path, sizeof(path), &line)) {
