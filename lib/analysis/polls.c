@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "analysis/polls.h"
+#include "patch/plan/result.h"
 
 const char *af_die_name(struct af_builder *b, af_die_id id)
 {
@@ -180,6 +181,17 @@ static void describe_result(struct af_builder *b, af_die_id result, struct afm_p
 		poll->pending &= (UINT64_C(1) << poll->tag_width * 8) - 1;
 }
 
+/* Of a poll that is never ready, say, no caller needs to be told: LLVM then returns nothing, and leaves
+   anything in the register. Debug info says that it took something away, but not what. */
+static bool surely_returns(struct af_builder *b, const struct afm_poll *poll)
+{
+	uint64_t available;
+	const uint8_t *code = af_object_bytes(b->object, poll->address, &available);
+
+	return code && poll->size <= available && poll->tag_offset < 8 && poll->return_size <= 16 &&
+	       af_plan_returns_value(b->object->machine, poll->address, code, poll->size);
+}
+
 /* The register of `self` at entry: as debug info says in optimised code; by the calling
    convention where the result surely travels in registers; else left to the first hit. */
 static enum afm_register self_register(const struct af_function *f, const struct afm_poll *poll)
@@ -251,9 +263,7 @@ static void add_poll(struct af_builder *b, const struct af_function *f,
 		add_root(b, &poll, match, f->name, type, future);
 	else
 		describe_result(b, f->result, &poll);
-	/* Of a poll that is never ready, say, no caller needs to be told: LLVM then returns nothing,
-	   and leaves anything in the register. It does not say whether it took just that away. */
-	if (f->changed)
+	if (f->changed && !surely_returns(b, &poll))
 		poll.tag_width = 0;
 	poll.self_register = (uint8_t)self_register(f, &poll);
 	struct afm_poll *added = builder_push(b, polls);

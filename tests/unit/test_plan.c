@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "patch/plan/result.h"
 #include "patch/plan/site.h"
 
 #define ENTRY 0x1000
@@ -126,6 +127,39 @@ static void an_int3_needs_two_bytes_of_its_own(void **state)
 	assert_int_equal(plan(5, ENTRY + 5, 0, AFM_TRAP_DISPLACED), AF_REFUSAL_JUMP_INTO_PATCH);
 }
 
+static bool returns(const char *code, size_t size)
+{
+	return af_plan_returns_value(EM_X86_64, 0x1000, (const uint8_t *)code, size);
+}
+#define RETURNS(code) returns(code, sizeof(code) - 1)
+
+static void a_register_that_is_set_for_nothing_is_the_result(void **state)
+{
+	/* xor eax, eax; cmp rdx, rcx; setne al; ret */
+	assert_true(RETURNS("\x31\xc0\x48\x39\xca\x0f\x95\xc0\xc3"));
+	/* mov eax, 1; jmp 1f; int3; 1: pop rbx; ret */
+	assert_true(RETURNS("\xb8\x01\0\0\0\xeb\x01\xcc\x5b\xc3"));
+}
+
+static void what_is_left_over_is_no_result(void **state)
+{
+	/* mov al, 3; mov [rbx + 64], al; pop rbx; ret: a coroutine's state */
+	assert_false(RETURNS("\xb0\x03\x88\x43\x40\x5b\xc3"));
+	/* push rax; pop rax; ret: to align the stack */
+	assert_false(RETURNS("\x50\x58\xc3"));
+	/* mov al, 1; xchg [rdi], al; ret */
+	assert_false(RETURNS("\xb0\x01\x86\x07\xc3"));
+	/* mov al, 1; je 1f; 1: ret: read there, perhaps */
+	assert_false(RETURNS("\xb0\x01\x74\x00\xc3"));
+	/* call; ret: of the one that was called, if of anybody */
+	assert_false(RETURNS("\xe8\0\0\0\0\xc3"));
+	/* mov eax, 1; jmp to itself, and beyond the end */
+	assert_false(RETURNS("\xb8\x01\0\0\0\xeb\xfe"));
+	assert_false(RETURNS("\xb8\x01\0\0\0\xeb\x7f"));
+	assert_false(RETURNS(""));
+	assert_false(RETURNS("\xb8\x01"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -133,6 +167,8 @@ int main(void)
 		cmocka_unit_test(a_jump_table_may_lead_back_behind_the_patch_only),
 		cmocka_unit_test(a_short_function_needs_padding),
 		cmocka_unit_test(an_int3_needs_two_bytes_of_its_own),
+		cmocka_unit_test(a_register_that_is_set_for_nothing_is_the_result),
+		cmocka_unit_test(what_is_left_over_is_no_result),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
