@@ -30,7 +30,7 @@
 
 #include "record/rawtrace.h"
 
-#define AF_SESSION_MAGIC UINT64_C(0x35304e4f49534641) /* "AFSION05" */
+#define AF_SESSION_MAGIC UINT64_C(0x36304e4f49534641) /* "AFSION06" */
 #define AF_CHUNK_SIZE (64u << 10)
 #define AF_CHUNKS 512u /* 32 MiB at most, touched only as used: free chunks are a stack */
 #define AF_PATH_MAX 4096
