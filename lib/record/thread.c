@@ -182,7 +182,8 @@ static void leave_chunk(struct af_session *s, struct af_thread *t)
 	atomic_store_explicit(&t->chunk->state, AF_CHUNK_FULL, memory_order_release);
 	t->chunk = NULL;
 	uint32_t count = atomic_fetch_add(&s->full_count, 1);
-	if (count % 16 == 0) /* it also looks by itself, every few milliseconds */
+	/* It also looks by itself, every few milliseconds: an eighth of all chunks may wait. */
+	if (count % (AF_CHUNKS / 8) == 0)
 		af_syscall4(SYS_futex, (long)&s->full_count, FUTEX_WAKE, 1, 0);
 }
 
