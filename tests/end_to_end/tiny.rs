@@ -362,6 +362,10 @@ pub extern "C" fn tiny_poll(n: u64) -> u64 {
     POLLS.load(Relaxed)
 }
 
+// An address in the code, which the loader has to write there.
+#[cfg(textrel)]
+std::arch::global_asm!(".section .text.address, \"ax\"", ".quad tiny_poll", ".text");
+
 #[allow(dead_code)]
 fn main() {
     run(&std::env::args().nth(1).unwrap());
