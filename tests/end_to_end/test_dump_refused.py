@@ -2,6 +2,7 @@
 """asyncflame dump of what forbids it, of another machine's, and of what becomes another program: each
 is one clear line. The rest of its bad input is in test_dump.py."""
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 import pytest
 
 from conftest import PROGRAM, fixture
+from parked import parked
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
@@ -73,6 +75,85 @@ def test_its_own_user_and_not_dumpable(everybodys):
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+@pytest.fixture
+def sleeping():
+    process = subprocess.Popen(["sleep", "1000"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def within(*words):
+    """The words of a namespace that can be had here."""
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip(f"{words[0]} {words[1]} is not allowed here")
+    return words
+
+
+def test_from_another_user_namespace(sleeping):
+    """Of the same user, and yet not ours: as where a container or security module forbids it."""
+    done = subprocess.run([*within("unshare", "-Ur"), PROGRAM, "dump", str(sleeping)], capture_output=True,
+                          text=True, check=False)
+    line = refused(done)
+    assert "not permitted, though it is of the same user" in line and "container" in line
+    assert "CAP_SYS_PTRACE" in line and "ptrace_scope" not in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount over /proc/sys")
+@pytest.mark.parametrize("scope, remedy", [(1, "sysctl kernel.yama.ptrace_scope=0"),
+                                           (2, "sysctl kernel.yama.ptrace_scope=0"),
+                                           (3, "asyncflame dump CORE")])
+def test_ptrace_scope(sleeping, scope, remedy):
+    """Where the kernel has Yama, as the file says that it can be set to anything; who forbids it here is the user
+    namespace."""
+    words = within("unshare", "-m")
+    script = (f"mount -t tmpfs none /proc/sys/kernel && mkdir /proc/sys/kernel/yama && "
+              f"echo {scope} > /proc/sys/kernel/yama/ptrace_scope && exec unshare -Ur {PROGRAM} dump {sleeping}")
+    within("unshare", "-Ur")
+    line = refused(subprocess.run([*words, "sh", "-c", script], capture_output=True, text=True, check=False))
+    assert f"kernel.yama.ptrace_scope is {scope}" in line and remedy in line
+
+
+# sock_filter: code, jump if true, if false, k. process_vm_readv (310) fails with EPERM, all else is allowed.
+FORBIDDING = struct.pack("HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 310, 0x06, 0, 0, 0x00050001,
+                         0x06, 0, 0, 0x7fff0000)
+
+
+def forbid_process_vm_readv():
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(FORBIDDING)
+    filters = struct.pack("HxxxxxxQ", 4, ctypes.addressof(code))
+    assert not libc.prctl(38, 1, 0, 0, 0) and not libc.prctl(22, 2, filters, 0, 0)
+    assert libc.process_vm_readv(os.getpid(), None, 0, None, 0, 0) == -1
+    assert ctypes.get_errno() == errno.EPERM
+
+
+def test_without_process_vm_readv():
+    """Sandboxes forbid it, and leave /proc/PID/mem: the same is seen."""
+    with parked(fixture("release", "parked-own")) as program:
+        told = [dump("--format", "json", program.pid, preexec_fn=forbid) for forbid in
+                (None, forbid_process_vm_readv)]
+    assert all(done.returncode == 0 for done in told)
+    trees = [json.loads(done.stdout)["tasks"] for done in told]
+    assert trees[0] == trees[1] and len(trees[0]) > 100
+
+
+def test_of_32_bits(tmp_path):
+    program = tmp_path / "other"
+    source = ".globl _start\n_start: mov $29, %eax\nint $0x80\njmp _start\n"  # pause()
+    done = subprocess.run(["cc", "-m32", "-nostdlib", "-static", "-x", "assembler", "-", "-o", program],
+                          input=source, text=True, capture_output=True, check=False)
+    try:
+        process = subprocess.Popen([program])
+    except OSError as error:
+        pytest.skip(f"no 32-bit programs here: {done.stderr or error}")
+    try:
+        assert "is of 32-bit x86; asyncflame here looks into x86-64 only" in refused(dump(process.pid))
+    finally:
+        process.kill()
+        process.wait()
 
 
 # e_machine of the core, and how it is called.
