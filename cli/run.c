@@ -44,6 +44,7 @@ static const char help[] =
 	"                          handler of SIGTRAP: 1 us a poll; a program that blocks SIGTRAP\n"
 	"                          by raw system calls is killed by it, as is one whose debugger\n"
 	"                          keeps SIGTRAP to itself\n"
+	"      --paused            record nothing until PROGRAM calls asyncflame_resume()\n"
 	"  -q, --quiet             no summary at the end\n"
 	"  -h, --help\n"
 	"\n"
@@ -55,7 +56,7 @@ static const char help[] =
 	"\n"
 	"Each option has a variable that says the same: ASYNCFLAME_OUTPUT, _FILTER,\n"
 	"_GENERATED_ONLY, _FORMAT, _CHILDREN, _MAX_SIZE, _KEEP, _FLIGHT_RECORDER,\n"
-	"_SLOW_POLL, _INT3, _QUIET.\n"
+	"_SLOW_POLL, _INT3, _PAUSED, _QUIET.\n"
 	"\n"
 	"Examples:\n"
 	"  asyncflame ./target/release/shop --port 8080\n"
@@ -66,7 +67,7 @@ static const char help[] =
 struct options {
 	const char *output, *filter, *format;
 	const char *max_size, *keep, *flight, *slow_poll;
-	bool generated_only, children, quiet, int3;
+	bool generated_only, children, paused, quiet, int3;
 };
 
 /* What goes into the child's environment beside the options. */
@@ -101,7 +102,8 @@ enum {
 	OPTION_KEEP,
 	OPTION_FLIGHT,
 	OPTION_SLOW_POLL,
-	OPTION_INT3
+	OPTION_INT3,
+	OPTION_PAUSED
 };
 
 /* Returns the index of the program in argv, or minus (1 + exit status) if we are done. */
@@ -118,6 +120,7 @@ static int parse(struct options *options, int argc, char **argv)
 		{"flight-recorder", required_argument, NULL, OPTION_FLIGHT},
 		{"slow-poll", required_argument, NULL, OPTION_SLOW_POLL},
 		{"int3", no_argument, NULL, OPTION_INT3},
+		{"paused", no_argument, NULL, OPTION_PAUSED},
 		{"quiet", no_argument, NULL, 'q'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -132,6 +135,7 @@ static int parse(struct options *options, int argc, char **argv)
 		.slow_poll = text_from_environment("ASYNCFLAME_SLOW_POLL"),
 		.generated_only = flag_from_environment("ASYNCFLAME_GENERATED_ONLY"),
 		.children = flag_from_environment("ASYNCFLAME_CHILDREN"),
+		.paused = flag_from_environment("ASYNCFLAME_PAUSED"),
 		.quiet = flag_from_environment("ASYNCFLAME_QUIET"),
 		.int3 = flag_from_environment("ASYNCFLAME_INT3"),
 	};
@@ -150,6 +154,7 @@ static int parse(struct options *options, int argc, char **argv)
 		case OPTION_FLIGHT: options->flight = optarg; break;
 		case OPTION_SLOW_POLL: options->slow_poll = optarg; break;
 		case OPTION_INT3: options->int3 = true; break;
+		case OPTION_PAUSED: options->paused = true; break;
 		case 'q': options->quiet = true; break;
 		case 'h': fputs(help, stdout); return -1;
 		case -1: return optind;
@@ -383,6 +388,7 @@ static void prepare(void *arg)
 	set_or_unset("ASYNCFLAME_GENERATED_ONLY", options->generated_only ? "1" : NULL);
 	set_or_unset("ASYNCFLAME_CHILDREN", options->children ? "1" : NULL);
 	set_or_unset("ASYNCFLAME_INT3", options->int3 ? "1" : NULL);
+	set_or_unset("ASYNCFLAME_PAUSED", options->paused ? "1" : NULL);
 	set_or_unset("ASYNCFLAME_QUIET", options->quiet ? "1" : NULL);
 	free(preload);
 }

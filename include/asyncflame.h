@@ -29,6 +29,24 @@ extern "C" {
  */
 int asyncflame_snapshot(void) __attribute__((weak));
 
+/*
+ * Recording off, and on again. While it is off hooked functions go straight on: a poll takes some
+ * jumps more than in a program that is not traced, a nanosecond or two. The time is marked in the
+ * trace, and never shown as waiting.
+ *
+ * They are of the whole process, and of the processes that it forks from then on. What a thread
+ * polls behind its call is recorded or not, as it has asked; another thread's polls that begin at
+ * the same moment may be either. A poll that had begun before a pause is recorded with its end. One
+ * that began in a pause is not, even if it ends after it. Again is once: they do not count.
+ *
+ * Return 0; -1 where nothing is traced, and of resume also where nothing more is recorded since
+ * --max-size was reached (--keep oldest). Thread safe, signal safe (not in a child of vfork, which
+ * would speak for its parent), some microseconds; where the recorder has no room left, as long as a
+ * poll would wait for it.
+ */
+int asyncflame_pause(void) __attribute__((weak));
+int asyncflame_resume(void) __attribute__((weak));
+
 #ifdef __cplusplus
 }
 #endif

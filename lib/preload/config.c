@@ -54,6 +54,7 @@ void af_config_read(struct af_config *config)
 		.generated_only = flag("ASYNCFLAME_GENERATED_ONLY"),
 		.quiet = flag("ASYNCFLAME_QUIET"),
 		.int3 = flag("ASYNCFLAME_INT3"),
+		.paused = flag("ASYNCFLAME_PAUSED"),
 	};
 	config->format_raw =
 		format ? !strcmp(format, "raw") : config->output && ends_in(config->output, ".raw");

@@ -16,6 +16,7 @@ struct af_config {
 	bool children_only;	   /* ASYNCFLAME_CHILDREN: leave main_pid alone */
 	bool generated_only, quiet, format_raw;
 	bool int3;     /* ASYNCFLAME_INT3: see trap.h */
+	bool paused;   /* ASYNCFLAME_PAUSED: until the program resumes */
 	uint32_t keep; /* enum af_keep, from ASYNCFLAME_FLIGHT_RECORDER, or _MAX_SIZE and _KEEP */
 	uint64_t keep_bytes; /* the size that they say */
 	uint64_t slow_poll;  /* ASYNCFLAME_SLOW_POLL in ns, or 0 */

@@ -15,6 +15,7 @@
 #include "preload/own.h"
 #include "preload/say.h"
 #include "preload/start.h"
+#include "record/switch.h"
 #include "record/syscall.h"
 #include "record/thread.h"
 
@@ -84,6 +85,7 @@ static void begin(void)
 	}
 	begun = true;
 	af_record_start(s);
+	af_switch_tell();
 	af_objects_hook(s, 0);
 	atomic_store(&s->host_state, AF_HOST_RECORDING);
 	wake(&s->host_state);
@@ -95,6 +97,7 @@ static void hook_what_came(void)
 	if (!s && begun) { /* forked since, and it has not recorded yet */
 		af_record_refill();
 		s = af_record_session();
+		af_switch_tell();
 	}
 	if (s && atomic_load(&s->confined))
 		return;

@@ -2,7 +2,6 @@
 #include "preload/own.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <stddef.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -10,6 +9,7 @@
 
 #include "preload/start.h"
 #include "record/blocks.h"
+#include "record/lock.h"
 #include "record/syscall.h"
 #include "record/text.h"
 #include "record/thread.h"
@@ -22,24 +22,6 @@
 static struct af_writer writer = {.fd = -1};
 static struct stat file; /* that writer.fd was when it was opened */
 static char output[AF_PATH_MAX];
-
-/* --- the lock: 0 free, 1 taken, 2 and somebody waits. In the gate: a forked process, in
-   which whoever holds it does not exist, finds it free. */
-
-static void lock(void)
-{
-	uint32_t was = 0;
-	if (atomic_compare_exchange_strong(&af_gate.lock, &was, 1))
-		return;
-	while (atomic_exchange(&af_gate.lock, 2))
-		af_syscall6(SYS_futex, (long)&af_gate.lock, FUTEX_WAIT, 2, 0, 0, 0);
-}
-
-static void unlock(void)
-{
-	if (atomic_exchange(&af_gate.lock, 0) == 2)
-		af_syscall4(SYS_futex, (long)&af_gate.lock, FUTEX_WAKE, 1, 0);
-}
 
 /* --- is there a companion ------------------------------------------------------------ */
 
@@ -244,7 +226,7 @@ bool af_own_drain(struct af_session *s)
 		return false;
 	if (state == AF_OWN_OVER || (state == AF_OWN_NOT && af_companion_lives(s)))
 		return false;
-	lock();
+	af_lock(&af_gate.lock);
 	if (atomic_load(&s->drained_by_host) == AF_OWN_NOT)
 		take_over(s);
 	bool draining = atomic_load(&s->drained_by_host) == AF_OWN_DRAINING;
@@ -254,15 +236,15 @@ bool af_own_drain(struct af_session *s)
 		if (!room_is_left(s))
 			af_writer_drain(&writer, AF_DRAIN_GONE);
 	}
-	unlock();
+	af_unlock(&af_gate.lock);
 	return draining;
 }
 
 const char *af_own_finish(struct af_session *s)
 {
-	uint64_t all = ~UINT64_C(0), before = 0;
-	af_syscall4(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&all, (long)&before, 8);
-	lock();
+	uint64_t before = 0;
+	af_block_signals(&before);
+	af_lock(&af_gate.lock);
 	if (atomic_load(&s->drained_by_host) == AF_OWN_NOT)
 		take_over(s);
 	bool draining = atomic_load(&s->drained_by_host) == AF_OWN_DRAINING;
@@ -273,7 +255,7 @@ const char *af_own_finish(struct af_session *s)
 		atomic_store(&s->drained_by_host, AF_OWN_OVER);
 		forget_file();
 	}
-	unlock();
-	af_syscall4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&before, 0, 8);
+	af_unlock(&af_gate.lock);
+	af_unblock_signals(&before);
 	return draining ? s->raw_path : NULL;
 }

@@ -38,8 +38,11 @@
 #include "preload/trap.h"
 #include "patch/plan/site.h"
 #include "record/parked.h"
+#include "record/switch.h"
 #include "record/syscall.h"
 #include "record/thread.h"
+
+static bool traced; /* or it may be, when it loads a library with futures */
 
 #define LOOK_STEPS 30 /* of 100 ms; it takes far less, where there is a processor for it */
 
@@ -57,6 +60,7 @@ static void set_host_state(struct af_session *s, enum af_host_state state)
 static void hook_everything(struct af_session *s)
 {
 	af_record_start(s);
+	af_switch_tell();
 	af_objects_hook(s, af_host_threads() > 1 ? AF_REFUSAL_THREADS : 0);
 	set_host_state(s, AF_HOST_RECORDING);
 }
@@ -124,16 +128,17 @@ static const struct af_session *describe(const struct af_config *config)
 	return NULL;
 }
 
-static void watch_loads(const struct af_config *config, bool recording)
+static bool watch_loads(const struct af_config *config, bool recording)
 {
 	const struct af_session *description = NULL;
 	if (af_host_threads() > 1)
-		return;
+		return false;
 	if (!recording && !(af_objects_may_load() && (description = describe(config))))
-		return;
+		return false;
 	af_cache_keep_directory();
 	pthread_atfork(NULL, NULL, af_record_forked);
 	af_loads_watch(description);
+	return true;
 }
 
 __attribute__((constructor)) static void af_preload_start(void)
@@ -153,10 +158,11 @@ __attribute__((constructor)) static void af_preload_start(void)
 		af_say("ASYNCFLAME_FILTER is malformed, not tracing", malformed);
 	if (config.int3 && (any || af_objects_may_load()) && af_host_threads() == 1)
 		af_trap_allow();
+	if (config.paused)
+		af_switch_pause();
 	bool recording = any && !malformed && start_session(&config);
 	af_objects_settle();
-	if (!malformed)
-		watch_loads(&config, recording);
+	traced = !malformed && (watch_loads(&config, recording) || recording);
 	errno = saved;
 }
 
@@ -265,4 +271,17 @@ __attribute__((visibility("default"))) int asyncflame_snapshot(void)
 	atomic_fetch_add(&s->wanted, 1);
 	wake(&s->full_count);
 	return 0;
+}
+
+__attribute__((visibility("default"))) int asyncflame_pause(void)
+{
+	if (!traced)
+		return -1;
+	af_switch_pause();
+	return 0;
+}
+
+__attribute__((visibility("default"))) int asyncflame_resume(void)
+{
+	return traced && af_switch_resume() ? 0 : -1;
 }

@@ -257,6 +257,24 @@ begin_stub af_stub_root af_main_root
 	jmp	.Lplain_decided
 end_stub af_stub_root
 
+/* Off, since the file is full, in a process that was forked since: it has a file of its own. The
+   cell leads to its stub when it is gone through again. */
+	.globl	af_off_forked
+	.hidden	af_off_forked
+	.type	af_off_forked, @function
+	.p2align 4
+af_off_forked:
+	.cfi_startproc
+	subq	$8, %rsp
+	.cfi_def_cfa_offset 16
+	call	af_refill
+	addq	$8, %rsp
+	.cfi_def_cfa_offset 8
+	subq	$AF_CELL_RESUME, %r11
+	jmp	*%r11
+	.cfi_endproc
+	.size	af_off_forked, . - af_off_forked
+
 /* The slow paths keep every register but flags; their C parts use no vector registers
    (-mgeneral-regs-only). Called with rsp 16-aligned. */
 .macro save_all

@@ -7,6 +7,7 @@
 #include "record/parked_guard.h"
 #include "record/parked_known.h"
 #include "record/parked_places.h"
+#include "record/switch.h"
 #include "record/syscall.h"
 #include "record/thread.h"
 
@@ -436,6 +437,8 @@ static bool read_dropped(struct walk *w, uint64_t header, uint64_t root)
 
 void af_parked_dropped(uint32_t place, uint64_t header, uint64_t root, uint64_t dropped)
 {
+	if (af_switch_is_off())
+		return;
 	uint32_t offset = af_parked_places[place].tokio_state;
 	uint64_t state = header + offset, begin = __builtin_ia32_rdtsc();
 	struct walk w;

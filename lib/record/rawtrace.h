@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define AFR_MAGIC "AFRAW\0\1\n"
-#define AFR_VERSION 3
+#define AFR_VERSION 4
 
 /*
  * One record, 16 bytes, written by one thread into its own chunk:
@@ -48,6 +48,8 @@ enum afr_kind {
 			      executor's own task id. Where it stood, as before an ENTER */
 	AFR_UNLOADED,	   /* a library is gone, and its executor's numbers with it: if it comes
 			      back they begin anew; subject: number of the object */
+	AFR_PAUSED,	   /* from now on polls that begin are not recorded */
+	AFR_RESUMED,	   /* ... and from now on they are. word1: ticks since when not */
 	AFR_KIND_COUNT
 };
 
@@ -105,6 +107,7 @@ enum afr_block_type {
 	AFR_B_END,	   /* struct afr_end: the companion finished in order */
 	AFR_B_NODES,	   /* struct afr_node[]: levels of await stacks, each once */
 	AFR_B_LOOK,	   /* struct afr_look, its tasks, then their levels; the last one counts */
+	AFR_B_STOPPED,	   /* struct afr_stopped: with AFR_LIMIT_STOPPED */
 };
 
 struct afr_block {
@@ -204,8 +207,14 @@ enum afr_end_reason {
 /* What became of a recording that met its --max-size. */
 enum afr_limit {
 	AFR_LIMIT_NONE = 0,
-	AFR_LIMIT_STOPPED,     /* what came later is not in it (counted in `dropped`) */
+	AFR_LIMIT_STOPPED,     /* what came later is not in it: see struct afr_stopped */
 	AFR_LIMIT_OVERWRITTEN, /* what came earlier is not in it any more */
+};
+
+/* The file was full: up to here everything is in it, behind that nothing (what was recorded all
+   the same is in `dropped`). */
+struct afr_stopped {
+	uint64_t ticks;
 };
 
 struct afr_end {

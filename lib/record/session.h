@@ -30,7 +30,7 @@
 
 #include "record/rawtrace.h"
 
-#define AF_SESSION_MAGIC UINT64_C(0x36304e4f49534641) /* "AFSION06" */
+#define AF_SESSION_MAGIC UINT64_C(0x37304e4f49534641) /* "AFSION07" */
 #define AF_CHUNK_SIZE (64u << 10)
 #define AF_CHUNKS 512u /* 32 MiB at most, touched only as used: free chunks are a stack */
 #define AF_PATH_MAX 4096
@@ -166,6 +166,8 @@ struct af_session {
 	_Atomic uint32_t freed_count;	/* futex: chunks drained so far */
 	_Atomic uint32_t host_waiters;	/* threads waiting for a free chunk */
 	_Atomic uint64_t dropped;	/* records lost for want of a chunk */
+	_Atomic uint32_t full;		/* whoever drains: KEEP_OLDEST has what it keeps */
+	_Atomic uint64_t on_since;	/* host: ticks when a pause ended; UINT64_MAX: it has not */
 
 	/* Host: */
 	_Atomic uint32_t n_nodes;	/* taken in node_order; may run beyond AF_NODES */
@@ -181,6 +183,7 @@ struct af_session {
 		uint32_t nodes;
 		uint32_t slots;		/* KEEP_NEWEST: chunks written, the last over the first */
 		uint64_t slots_at, nodes_at;	/* where they lie in the file, 0 otherwise */
+		uint64_t stopped;		/* KEEP_OLDEST: ticks, once it is full */
 		uint64_t objects;		/* bit by bit: whose maps are in the file */
 	} written;
 	_Atomic uint32_t drained_by_host; /* enum af_own_state */

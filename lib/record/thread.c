@@ -20,6 +20,8 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "record/lock.h"
+#include "record/switch.h"
 #include "record/syscall.h"
 
 #define OFFSET(type, field, value) \
@@ -99,6 +101,7 @@ void af_record_forked(void)
 	af_thread = (struct af_thread){0};
 	af_gate.shift = 0;
 	atomic_store(&af_gate.state, GATE_CLOSED);
+	atomic_store(&af_gate.switching, 0);
 }
 
 /* This process was forked: its first record gives it a session of its own. */
@@ -109,6 +112,7 @@ static void meet_closed_gate(void)
 		struct af_session *parents = atomic_load(&session);
 		open_gate(parents ? af_record_fork(parents) : NULL);
 		af_thread = (struct af_thread){.generation = generation};
+		af_switch_forked();
 		return;
 	}
 	while (atomic_load(&af_gate.state) == GATE_OPENING)
@@ -247,6 +251,8 @@ static void refill(struct af_session *s, struct af_thread *t)
 	if (s && t->sunk_from)
 		atomic_fetch_add(&s->dropped, SINK_RECORDS - 1);
 	t->sunk_from = 0;
+	if (s && atomic_load(&s->full))
+		af_switch_full();
 	if (s && t->chunk)
 		leave_chunk(s, t);
 	if (s && atomic_load(&s->drained_by_host) == AF_OWN_DRAINING)
@@ -258,17 +264,6 @@ static void refill(struct af_session *s, struct af_thread *t)
 		use_chunk(s, t, chunk);
 	else
 		use_sink(s, t);
-}
-
-static void block_signals(uint64_t *before)
-{
-	uint64_t all = ~UINT64_C(0);
-	af_syscall4(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&all, (long)before, 8);
-}
-
-static void unblock_signals(const uint64_t *before)
-{
-	af_syscall4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)before, 0, 8);
 }
 
 /* With all signals blocked. */
@@ -294,9 +289,9 @@ static void next_place(struct af_thread *t)
 void af_record_refill(void)
 {
 	uint64_t before = 0;
-	block_signals(&before);
+	af_block_signals(&before);
 	next_place(&af_thread);
-	unblock_signals(&before);
+	af_unblock_signals(&before);
 }
 
 void af_record_confine(void)
@@ -304,12 +299,12 @@ void af_record_confine(void)
 	uint64_t before = 0;
 	if (!atomic_load(&session)) /* nothing is hooked, or nothing can be recorded */
 		return;
-	block_signals(&before);
+	af_block_signals(&before);
 	next_place(&af_thread);
 	struct af_session *s = atomic_load(&session);
 	if (s)
 		atomic_store(&s->confined, 1);
-	unblock_signals(&before);
+	af_unblock_signals(&before);
 }
 
 struct afr_record *af_record_slot(void)

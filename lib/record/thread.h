@@ -14,6 +14,10 @@
 #define AF_SLOT_MASK 0xffc0
 #define AF_GATE_OPEN 16 /* from a thread's `nobody` to its own cursor */
 
+/* A cell, which apply.c writes: where r11 points in it, and how far behind that is the function. */
+#define AF_CELL_RESUME 13
+#define AF_CELL_ENTER 6
+
 #define AF_HOOK_RESUME 0
 #define AF_HOOK_PAYLOAD 8
 #define AF_HOOK_SELF 16
@@ -96,10 +100,11 @@ struct af_thread {
  * its parent's, at the cost of one addition.
  */
 struct af_gate {
-	uint64_t shift;		/* AF_GATE_OPEN, or 0: closed */
-	_Atomic uint32_t state; /* thread.c's; futex */
-	_Atomic uint32_t lock;	/* preload/own.c's; futex */
-	char page[4096 - 16];
+	uint64_t shift;		    /* AF_GATE_OPEN, or 0: closed */
+	_Atomic uint32_t state;	    /* thread.c's; futex */
+	_Atomic uint32_t lock;	    /* preload/own.c's; see lock.h */
+	_Atomic uint32_t switching; /* switch.c's; the same */
+	char page[4096 - 24];
 };
 extern struct af_gate af_gate;
 
@@ -119,6 +124,9 @@ extern uint64_t af_main_hooks;
 void af_enter_coroutine(void);
 void af_enter_plain(void);
 void af_enter_tokio_root(void);
+
+/* Where the way past a stub leads, with r11 as above, if a forked process has still to record. */
+void af_off_forked(void);
 
 /* Starts recording into `session` (mapped, its chunks free). Before any stub can run. */
 void af_record_start(struct af_session *session);

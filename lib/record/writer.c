@@ -85,9 +85,11 @@ static bool write_chunk(struct af_writer *w, const struct af_chunk *chunk,
 	/* First what is behind it: in between the file is a good one. */
 	if (w->n_slots && w->slots + 1 < w->n_slots && w->good > af_slots_end(w) && !w->error)
 		af_slots_fill(w, place + AF_SLOT_SIZE);
-	if (w->session->keep == AF_KEEP_OLDEST && place + size > af_slots_bytes(w->session))
-		w->full = true;
-	if (w->error || w->full ||
+	bool no_room =
+		w->session->keep == AF_KEEP_OLDEST && place + size > af_slots_bytes(w->session);
+	if (no_room && chunk->taken < w->stopped)
+		w->stopped = chunk->taken;
+	if (w->error || no_room ||
 	    !af_blocks_write_placed(w, place, room, AFR_B_CHUNK, &head, sizeof(head), records,
 				    size)) {
 		w->lost += count;
@@ -181,6 +183,78 @@ static void note_polls(struct af_session *s, const struct afr_record *records, u
 	}
 }
 
+/* What has been committed until then in the chunks that are in use, which stay as they are. */
+static void write_active(struct af_writer *w, uint64_t until)
+{
+	struct af_session *s = w->session;
+	uint32_t used = atomic_load(&s->chunks_used);
+	for (uint32_t i = 0; i < used && i < s->n_chunks && i < AF_CHUNKS; i++) {
+		struct af_chunk *chunk = af_session_chunk(s, i);
+		if (atomic_load_explicit(&chunk->state, memory_order_acquire) == AF_CHUNK_FREE)
+			continue;
+		const struct afr_record *records = af_chunk_records(chunk);
+		uint64_t taken = chunk->taken;
+		uint32_t holes, count = committed(records, taken, &holes);
+		const struct afr_record *copy = without_stale(w, records, count, taken);
+		while (count && (!copy[count - 1].word0 || afr_ticks(&copy[count - 1]) > until))
+			count--;
+		if (count)
+			write_chunk(w, chunk, copy, count);
+		w->kept[i] = count;
+	}
+}
+
+/* Whether all the chunks that are in use may still have room, and no more. */
+static bool is_full(const struct af_writer *w)
+{
+	struct af_session *s = w->session;
+	uint32_t used = atomic_load(&s->chunks_used), n = 0;
+	if (s->keep != AF_KEEP_OLDEST || w->full)
+		return w->full;
+	for (uint32_t i = 0; i < used && i < s->n_chunks && i < AF_CHUNKS; i++)
+		n += atomic_load(&af_session_chunk(s, i)->state) != AF_CHUNK_FREE;
+	return w->good + n * (uint64_t)AF_CHUNK_SIZE > af_slots_bytes(s);
+}
+
+/* When the oldest chunk in use was taken that was taken after `last`; UINT64_MAX: there is none. */
+static uint64_t next_taken(struct af_session *s, uint64_t last)
+{
+	uint32_t used = atomic_load(&s->chunks_used);
+	uint64_t next = UINT64_MAX;
+	for (uint32_t i = 0; i < used && i < s->n_chunks && i < AF_CHUNKS; i++) {
+		struct af_chunk *chunk = af_session_chunk(s, i);
+		if (atomic_load_explicit(&chunk->state, memory_order_acquire) != AF_CHUNK_FREE &&
+		    chunk->taken > last && chunk->taken < next)
+			next = chunk->taken;
+	}
+	return next;
+}
+
+/* Until when everything that is in chunks still has room. */
+static uint64_t room_until(const struct af_writer *w, uint64_t now)
+{
+	uint64_t bytes = af_slots_bytes(w->session);
+	uint64_t room = bytes > w->good ? (bytes - w->good) / AF_CHUNK_SIZE : 0;
+	uint64_t taken = next_taken(w->session, 0);
+	for (uint32_t i = 0; i < room && taken < now; i++)
+		taken = next_taken(w->session, taken);
+	return taken < now ? taken : now;
+}
+
+/* Everything up to now is written, of all threads; the host is told to record no more. Whoever
+   takes over from here writes no chunk twice. */
+static void stop(struct af_writer *w)
+{
+	struct af_session *s = w->session;
+	w->stopped = room_until(w, __builtin_ia32_rdtsc() - s->base_tsc);
+	s->written.stopped = w->stopped;
+	atomic_store(&s->full, 1);
+	write_active(w, w->stopped);
+	s->written.stopped = w->stopped;
+	w->full = true;
+	af_blocks_mark(w, 0);
+}
+
 static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 {
 	struct af_session *s = w->session;
@@ -206,8 +280,13 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 		note_polls(s, records, count);
 		if (w->watch)
 			w->watch(w->watcher, chunk, records, count);
-		if (write_chunk(w, chunk, records, count))
+		if (!w->full && is_full(w))
+			stop(w);
+		if (w->full)
+			w->lost += count > w->kept[index] ? count - w->kept[index] : 0;
+		else if (write_chunk(w, chunk, records, count))
 			af_blocks_mark(w, index + 1);
+		w->kept[index] = 0;
 		w->unfinished += holes;
 		s->written.records = w->records;
 		s->written.unfinished = w->unfinished;
@@ -295,6 +374,9 @@ static bool write_end(struct af_writer *w, enum afr_end_reason reason)
 		.dropped = atomic_load(&s->dropped) + w->lost,
 		.unfinished = w->unfinished,
 	};
+	struct afr_stopped stopped = {w->stopped};
+	if (w->full)
+		af_blocks_write(w, AFR_B_STOPPED, &stopped, sizeof(stopped), NULL, 0);
 	return af_blocks_write(w, AFR_B_CLOCK, &clock, sizeof(clock), NULL, 0) &&
 	       af_blocks_write(w, AFR_B_HOOKS, &s->hooks, sizeof(s->hooks), NULL, 0) &&
 	       af_blocks_write(w, AFR_B_END, &end, sizeof(end), NULL, 0);
@@ -336,23 +418,6 @@ static int copy_file(int from, int to, uint64_t size)
 	return 0;
 }
 
-/* What is committed in chunks that threads still write, which stay theirs. */
-static void write_active(struct af_writer *w)
-{
-	struct af_session *s = w->session;
-	uint32_t used = atomic_load(&s->chunks_used);
-	for (uint32_t i = 0; i < used && i < s->n_chunks && i < AF_CHUNKS; i++) {
-		struct af_chunk *chunk = af_session_chunk(s, i);
-		if (atomic_load_explicit(&chunk->state, memory_order_acquire) == AF_CHUNK_FREE)
-			continue;
-		const struct afr_record *records = af_chunk_records(chunk);
-		uint64_t taken = chunk->taken;
-		uint32_t holes, count = committed(records, taken, &holes);
-		if (count)
-			write_chunk(w, chunk, without_stale(w, records, count, taken), count);
-	}
-}
-
 int af_writer_snapshot(struct af_writer *w, int fd)
 {
 	int file = w->fd, error = w->error;
@@ -370,7 +435,7 @@ int af_writer_snapshot(struct af_writer *w, int fd)
 	w->error = 0;
 	w->n_slots = 0;
 	w->nodes_at = 0;
-	write_active(w);
+	write_active(w, UINT64_MAX);
 	write_nodes(w); /* that have come meanwhile */
 	w->nodes = w->session->written.nodes = nodes;
 	w->nodes_at = w->session->written.nodes_at = nodes_at;

@@ -26,14 +26,16 @@ struct af_writer {
 	uint64_t reserved; /* how far the file system has room set aside */
 	uint32_t in_a_row; /* full chunks written, one behind the other */
 	uint64_t records;
-	uint64_t unfinished;	 /* slots taken but never written */
-	uint64_t lost;		 /* records that could not be written */
-	bool full;		 /* some of these: for want of room (KEEP_OLDEST) */
-	uint64_t nodes_at;	 /* KEEP_NEWEST: where the next ones go */
-	uint64_t slots_at;	 /* ... and the first slot; each one chunk */
-	uint32_t n_slots, slots; /* ... how many there are, have been written */
-	uint32_t nodes;		 /* of session->node_order, written so far */
-	uint64_t objects;	 /* bit by bit: whose maps are in the file */
+	uint64_t unfinished;	  /* slots taken but never written */
+	uint64_t lost;		  /* records that could not be written */
+	bool full;		  /* nothing more is kept (KEEP_OLDEST) */
+	uint64_t stopped;	  /* ... of what came later than these ticks */
+	uint32_t kept[AF_CHUNKS]; /* ... slots of each that had been written by then, or lost */
+	uint64_t nodes_at;	  /* KEEP_NEWEST: where the next ones go */
+	uint64_t slots_at;	  /* ... and the first slot; each one chunk */
+	uint32_t n_slots, slots;  /* ... how many there are, have been written */
+	uint32_t nodes;		  /* of session->node_order, written so far */
+	uint64_t objects;	  /* bit by bit: whose maps are in the file */
 	/* Sees each chunk before it is written, or lost; may be NULL. */
 	void (*watch)(void *watcher, const struct af_chunk *chunk, const struct afr_record *records,
 		      uint32_t count);

@@ -77,8 +77,9 @@ static void attach(struct af_writer *w, int fd, struct af_session *session)
 	w->watch = 0;
 	w->nodes_at = w->slots_at = w->n_slots = w->slots = 0;
 	w->objects = 0;
+	w->stopped = UINT64_MAX;
 	for (uint32_t i = 0; i < AF_CHUNKS; i++)
-		w->patience[i] = 0;
+		w->patience[i] = w->kept[i] = 0;
 }
 
 /* KEEP_NEWEST: room for nodes, then as many slots as the limit has room for. */
@@ -195,6 +196,9 @@ int af_writer_resume(struct af_writer *w, int fd, struct af_session *session)
 	w->slots = session->written.slots;
 	w->nodes_at = session->written.nodes_at;
 	w->slots_at = session->written.slots_at;
+	w->full = atomic_load(&session->full);
+	if (w->full)
+		w->stopped = session->written.stopped;
 	if (w->slots_at)
 		w->n_slots = af_slots_for(session, w->slots_at);
 	if (!w->seekable || !w->good)

@@ -208,6 +208,17 @@ static uint64_t key_of(const struct af_recorder *r, const struct af_task *task)
 	       ((has_id ? task->id : task->header) & AFR_SUBJECT_MASK);
 }
 
+/* Before that it was off, and polls have left no record; UINT64_MAX: it is off. */
+static uint64_t on_since(const struct af_recorder *r)
+{
+	uint64_t since;
+	uint32_t full;
+	if (!read_at(r, offsetof(struct af_session, on_since), &since, sizeof(since)) ||
+	    !read_at(r, offsetof(struct af_session, full), &full, sizeof(full)))
+		return UINT64_MAX;
+	return full ? UINT64_MAX : since;
+}
+
 bool af_recorder_polled(const struct af_recorder *r, const struct af_task *task, uint64_t *ago)
 {
 	struct af_polled drained[AF_POLLED_WAYS];
@@ -224,8 +235,10 @@ bool af_recorder_polled(const struct af_recorder *r, const struct af_task *task,
 	for (unsigned i = 0; i < AF_POLLED_WAYS && read; i++)
 		if (drained[i].task == key && drained[i].ticks > ticks)
 			ticks = drained[i].ticks;
+	if (!ticks || ticks < on_since(r))
+		return false;
 	/* What came after a process was frozen has hidden when it was polled before. */
-	if (!ticks || (ticks > r->now && r->process->stood_at))
+	if (ticks > r->now && r->process->stood_at)
 		return false;
 	*ago = ticks < r->now ? (uint64_t)((double)(r->now - ticks) * r->tick) : 0;
 	return true;

@@ -59,6 +59,8 @@ struct af_trace {
 	struct af_trace_node *nodes; /* by number - 1 */
 	uint32_t n_nodes;
 
+	uint64_t stopped; /* ticks: from AFR_B_STOPPED; UINT64_MAX: none */
+
 	const struct afr_look *look; /* NULL: nobody looked */
 	size_t look_size;
 	const struct afr_look_level *look_levels;

@@ -156,6 +156,11 @@ static bool read_block(struct index *index, uint32_t type, const uint8_t *data, 
 		index->trace->look = (const void *)data;
 		index->trace->look_size = length;
 		return true;
+	case AFR_B_STOPPED:
+		if (length >= sizeof(struct afr_stopped))
+			index->trace->stopped =
+				((const struct afr_stopped *)(const void *)data)->ticks;
+		return true;
 	case AFR_B_CLOCK:
 		if (length >= sizeof(struct afr_clock))
 			index->clock = (const void *)data;
@@ -402,6 +407,8 @@ static struct af_error *load(struct af_trace *trace, const char *path)
 	trace->info.clock_estimated = trace->timebase.estimated;
 	if (index.clock)
 		trace->clock_end = af_timebase_ns(&trace->timebase, index.clock->ticks);
+	if (trace->stopped != UINT64_MAX)
+		trace->info.stopped = af_timebase_ns(&trace->timebase, trace->stopped);
 	return NULL;
 }
 
@@ -412,6 +419,7 @@ struct af_error *af_trace_open(struct af_trace **out, const char *raw_path)
 	if (!trace)
 		return af_error_system(ENOMEM, "%s", raw_path);
 	trace->info.executable = trace->info.directory = "";
+	trace->stopped = trace->info.stopped = UINT64_MAX;
 	struct af_error *error = load(trace, raw_path);
 	if (error) {
 		af_trace_close(trace);

@@ -67,12 +67,6 @@ static bool is_born_with(const struct af_walker *walker, const struct af_span *s
 	return span->task && af_tasks_get(&walker->trace->tasks, span->task)->polls == 0;
 }
 
-static void tell_wait(struct af_walker *walker, const struct af_wait *wait)
-{
-	if (walker->visitor->wait && !walker->visitor->wait(walker->context, wait))
-		walker->stopped = true;
-}
-
 /* It was the same task after all. */
 static void tell_owed_wait(struct af_walker *walker, struct af_open_span *root)
 {
@@ -84,7 +78,7 @@ static void tell_owed_wait(struct af_walker *walker, struct af_open_span *root)
 		.begin = root->wait_begin,
 		.end = root->span.begin,
 	};
-	tell_wait(walker, &wait);
+	af_walker_wait(walker, &wait);
 }
 
 /*
@@ -196,7 +190,7 @@ static void end_wait(const struct af_span_stack *stack, struct af_walker *walker
 	open->wait_begin = wait.begin;
 	if (open->owes_wait)
 		return;
-	tell_wait(walker, &wait);
+	af_walker_wait(walker, &wait);
 }
 
 static void end_task(struct af_walker *walker, const struct af_open_span *open)
@@ -387,8 +381,7 @@ static void drop_task(struct af_span_stack *stack, struct af_walker *walker,
 			.n_nodes = stack->n_nodes,
 			.nodes = stack->nodes,
 		};
-		if (walker->visitor->wait && !walker->visitor->wait(walker->context, &wait))
-			walker->stopped = true;
+		af_walker_wait(walker, &wait);
 		task->state = AF_TASK_DROPPED;
 		task->last = now;
 	}
@@ -421,6 +414,12 @@ void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
 		break;
 	case AFR_UNLOADED:
 		walker->trace->tasks.loads[afr_subject(record) & 0xff]++;
+		break;
+	case AFR_PAUSED:
+		af_walker_off(walker, now, false);
+		break;
+	case AFR_RESUMED:
+		af_walker_on(walker, af_timebase_ns(&walker->trace->timebase, record->word1), now);
 		break;
 	default:
 		end_by_record(stack, walker, record, now);

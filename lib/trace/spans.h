@@ -15,6 +15,7 @@
 #define AF_TRACE_SPANS_H
 
 #include "trace/internal.h"
+#include "trace/pauses.h"
 
 #define AF_SPAN_DEPTH_MAX 65536 /* deeper than any stack lets polls nest; bounds memory */
 
@@ -51,9 +52,16 @@ struct af_walker {
 	const struct af_visitor *visitor;
 	void *context;
 	struct af_walk *counts;
+	struct af_pauses pauses;
 	bool stopped; /* the visitor wants no more */
 	bool no_memory;
 };
+
+/* To the visitor; without the time at which recording was off. */
+void af_walker_wait(struct af_walker *walker, const struct af_wait *wait);
+/* Recording is off from `now` on; on again (since when it was off is told as well). */
+void af_walker_off(struct af_walker *walker, uint64_t now, bool stopped);
+void af_walker_on(struct af_walker *walker, uint64_t since, uint64_t now);
 
 /* Applies one record at `now` ns. */
 void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,

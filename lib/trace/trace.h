@@ -53,6 +53,7 @@ enum af_task_state {
 	AF_TASK_PANICKED,
 	AF_TASK_DROPPED, /* by a runtime that shut down */
 	AF_TASK_GONE,	 /* it was not there any more at the end: ready, or dropped */
+	AF_TASK_UNKNOWN, /* recording was off afterwards: what became of it is not known */
 };
 
 /*
@@ -75,6 +76,7 @@ struct af_task {
 	bool pending;	    /* its last poll is known to have returned Pending, or it was seen
 				 to be parked at the end */
 	bool rooted;	    /* polled by an executor's root that we know, not just a future */
+	uint64_t known;	    /* AF_TASK_UNKNOWN: ns until when it was there */
 	uint64_t parked;    /* the state its future was last left in, AF_STATE_NONE if unknown */
 	uint32_t parked_in; /* the function that polls that future */
 };
@@ -109,10 +111,20 @@ struct af_span {
 };
 #define AF_STATE_NONE UINT64_MAX
 
+/* Recording was off, and what was polled then is not in the trace. */
+struct af_off {
+	uint64_t begin, end; /* ns since the trace began */
+	bool stopped;	     /* since the recording had reached its --max-size: until the end */
+	bool open;	     /* ... or it was still paused when the trace ended */
+};
+
 /*
  * A task between two of its polls, or after its last one: where it stood. `nodes` are the innermost levels of its
  * await stacks, one for each branch of a join or select, for af_trace_level(); none where
  * its memory was not read. Then `task` may say in which state it was left (parked).
+ *
+ * Where recording was off meanwhile there are two: one until it was, `cut`, and one from when it
+ * was on again, of which the begin is not known. Nothing is told of the time in between.
  */
 struct af_wait {
 	const struct af_task *task;
@@ -120,6 +132,7 @@ struct af_wait {
 	bool open;	     /* it still waited when the trace ended */
 	bool unknown_begin;  /* it has stood there since `begin` or longer */
 	bool dropped;	     /* its end was that of the task, which was dropped */
+	bool cut;	     /* recording was off from its end on */
 	uint32_t n_nodes;
 	const uint32_t *nodes; /* good for the length of the call */
 };
@@ -144,6 +157,8 @@ struct af_visitor {
 	bool (*end)(void *context, struct af_span *span);
 	/* When it ends: just before the begin of the next poll, or at the trace's end. */
 	bool (*wait)(void *context, const struct af_wait *wait);
+	/* When recording is on again, or at the trace's end. */
+	bool (*off)(void *context, const struct af_off *off);
 };
 
 /* What the walk came across beside spans. All are counts of this walk. */
@@ -158,6 +173,8 @@ struct af_walk {
 	uint64_t unfinished; /* slots that were never written */
 	uint64_t bad;	     /* records that make no sense */
 	uint64_t end;	     /* ns: last time of the trace */
+	uint64_t pauses;     /* how often recording was off since the program wanted it */
+	uint64_t off;	     /* ns that it was off for that */
 };
 
 /* What is known of the process and the recording; constant after open. */
@@ -174,6 +191,8 @@ struct af_trace_info {
 	uint32_t bad_maps;    /* embedded future maps that could not be used */
 	uint32_t left_out;    /* tasks that were there at the end and could not be read */
 	bool has_hooks, has_end;
+	uint64_t stopped; /* ns: from then on nothing was recorded, see AFR_LIMIT_STOPPED; else
+			     UINT64_MAX */
 	struct afr_hooks hooks; /* zero if there were none */
 	struct afr_end end;
 };

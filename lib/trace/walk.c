@@ -60,6 +60,8 @@ static void merge_run(struct merge *merge, struct af_walker *walker)
 		struct lane *lane = merge->heap[0];
 		const struct afr_record *record = af_stream_first(&lane->stream);
 		uint64_t now = af_timebase_ns(base, afr_ticks(record));
+		if (now >= walker->trace->info.stopped)
+			af_walker_off(walker, walker->trace->info.stopped, true);
 		if (now > walker->counts->end)
 			walker->counts->end = now;
 		af_span_stack_apply(&lane->stack, walker, record, now);
@@ -100,15 +102,36 @@ static void use_look(const struct af_trace *trace, struct af_task *task, uint32_
 	wait->n_nodes = s->n_nodes;
 }
 
+/*
+ * What a look tells when recording was off at some time: of everything, where it was taken after
+ * that. Where it is off at the end, until it was, if it was taken before; else of the moment at
+ * which it was taken.
+ */
+enum look_use { LOOK_NONE, LOOK_ALL, LOOK_UNTIL_OFF, LOOK_MOMENT };
+
+static enum look_use look_use(const struct af_walker *walker)
+{
+	const struct af_trace *trace = walker->trace;
+	const struct af_pauses *pauses = &walker->pauses;
+	if (!trace->look)
+		return LOOK_NONE;
+	uint64_t begin = af_timebase_ns(&trace->timebase, trace->look->begin);
+	if (begin < af_pauses_last_end(pauses))
+		return LOOK_NONE;
+	if (!af_pauses_is_off(pauses))
+		return LOOK_ALL;
+	return begin < pauses->off[pauses->n - 1].begin ? LOOK_UNTIL_OFF : LOOK_MOMENT;
+}
+
 /* A future that a thread drives, and whose polls are all inlined: all that is known of it is where
    it stood when it was looked at. */
-static void show_driven(struct af_walker *walker, const struct af_seen_task *seen)
+static void show_driven(struct af_walker *walker, const struct af_seen_task *seen, uint64_t end)
 {
 	struct af_trace *trace = walker->trace;
 	uint64_t since = seen->told->since, look = trace->look->begin;
 	uint64_t begin = af_timebase_ns(&trace->timebase, since < look ? since : look);
-	if (seen->matched || seen->function == AFM_NONE || begin >= walker->counts->end ||
-	    walker->stopped || !walker->visitor->wait)
+	if (seen->matched || seen->function == AFM_NONE || begin >= end || walker->stopped ||
+	    !walker->visitor->wait)
 		return;
 	uint32_t number = af_tasks_find(&trace->tasks, AF_KEY_SELF, seen->told->address,
 					seen->function, true, begin);
@@ -120,15 +143,57 @@ static void show_driven(struct af_walker *walker, const struct af_seen_task *see
 	struct af_wait wait = {
 		.task = task,
 		.begin = begin,
-		.end = walker->counts->end,
-		.open = true,
+		.end = end,
+		.open = end == walker->counts->end,
+		.cut = end != walker->counts->end,
 		.unknown_begin = true,
 		.n_nodes = seen->n_nodes,
 		.nodes = trace->seen_nodes + seen->first_node,
 	};
 	task->pending = true;
+	if (wait.cut) {
+		task->state = AF_TASK_UNKNOWN;
+		task->known = end;
+	}
 	if (!walker->visitor->wait(walker->context, &wait))
 		walker->stopped = true;
+}
+
+static void tell(struct af_walker *walker, const struct af_wait *wait)
+{
+	if (walker->visitor->wait && wait->begin < wait->end && !walker->stopped &&
+	    !walker->visitor->wait(walker->context, wait))
+		walker->stopped = true;
+}
+
+/* Recording was off after the last poll that is known, and nobody has seen the task since it was on
+   again. What is known is where it stood before; and at the moment of a look. */
+static void finish_unknown(struct af_walker *walker, struct af_task *task, enum look_use use,
+			   struct af_wait *wait, uint64_t off)
+{
+	const struct af_trace *trace = walker->trace;
+	struct af_wait seen = *wait;
+	task->state = AF_TASK_UNKNOWN;
+	task->known = off;
+	wait->open = false;
+	wait->cut = true;
+	wait->end = off;
+	if (use == LOOK_MOMENT)
+		wait->n_nodes = 0;
+	if (task->pending)
+		tell(walker, wait);
+	if (use != LOOK_MOMENT || !seen.n_nodes)
+		return;
+	seen.begin = af_timebase_ns(&trace->timebase, trace->look->begin);
+	seen.end = af_timebase_ns(&trace->timebase, trace->look->end);
+	if (seen.end > walker->counts->end)
+		seen.end = walker->counts->end;
+	if (seen.end <= seen.begin || seen.begin < off)
+		return;
+	seen.open = false;
+	seen.cut = seen.unknown_begin = true;
+	task->known = seen.end;
+	tell(walker, &seen);
 }
 
 /* Tasks that are parked when the trace ends wait on. Where nobody looked, and the last poll has
@@ -138,8 +203,9 @@ static void finish_waits(struct af_walker *walker)
 	struct af_trace *trace = walker->trace;
 	struct af_tasks *tasks = &trace->tasks;
 	uint32_t n_tasks = tasks->n_tasks;
-	uint32_t *seen = trace->look ? af_trace_match_look(trace) : NULL;
-	walker->no_memory |= trace->look && !seen;
+	enum look_use use = look_use(walker);
+	uint32_t *seen = use ? af_trace_match_look(trace) : NULL;
+	walker->no_memory |= use && !seen;
 	for (uint32_t i = 1; i <= n_tasks; i++) {
 		struct af_task *task = af_tasks_get(tasks, i);
 		struct af_wait wait = {
@@ -150,25 +216,54 @@ static void finish_waits(struct af_walker *walker)
 		};
 		if (seen)
 			use_look(trace, task, seen[i], &wait);
-		if (walker->visitor->wait && task->state == AF_TASK_ALIVE && task->pending &&
-		    wait.begin < wait.end && !walker->stopped &&
-		    !walker->visitor->wait(walker->context, &wait))
-			walker->stopped = true;
+		struct af_off gap;
+		if (task->state != AF_TASK_ALIVE)
+			continue;
+		if (af_pauses_within(&walker->pauses, wait.begin, wait.end, &gap) &&
+		    (use != LOOK_ALL || !wait.n_nodes))
+			finish_unknown(walker, task, use, &wait, gap.begin);
+		else if (task->pending && wait.begin < wait.end && !walker->stopped)
+			af_walker_wait(walker, &wait);
 	}
+	uint64_t end = walker->counts->end;
+	if (use > LOOK_ALL && af_timebase_ns(&trace->timebase, trace->look->end) < end)
+		end = af_timebase_ns(&trace->timebase, trace->look->end);
 	for (uint32_t i = 0; seen && i < trace->n_seen; i++)
-		show_driven(walker, &trace->seen[i]);
+		show_driven(walker, &trace->seen[i], end);
 	free(seen);
+}
+
+static void finish_pauses(struct af_walker *walker)
+{
+	struct af_pauses *pauses = &walker->pauses;
+	if (!af_pauses_is_off(pauses))
+		return;
+	struct af_off off = pauses->off[pauses->n - 1];
+	off.open = !off.stopped;
+	off.end = walker->counts->end;
+	if (off.end > off.begin && off.open)
+		walker->counts->off += off.end - off.begin;
+	if (walker->visitor->off && off.end > off.begin && !walker->stopped &&
+	    !walker->visitor->off(walker->context, &off))
+		walker->stopped = true;
 }
 
 static void finish(struct af_walker *walker, struct lane *lanes, uint32_t n_lanes)
 {
 	struct af_walk *counts = walker->counts;
 	for (uint32_t i = 0; i < n_lanes; i++) {
-		af_span_stack_finish(&lanes[i].stack, walker, counts->end);
+		/* What had not returned when the file was full may have done so since. */
+		uint64_t end = walker->trace->info.stopped;
+		end = end > lanes[i].stack.last ? end : lanes[i].stack.last;
+		af_span_stack_finish(&lanes[i].stack, walker,
+				     end < counts->end ? end : counts->end);
 		counts->unfinished += lanes[i].stream.unfinished;
 		counts->bad += lanes[i].stream.bad;
 	}
+	if (counts->end > walker->trace->info.stopped)
+		af_walker_off(walker, walker->trace->info.stopped, true);
 	finish_waits(walker);
+	finish_pauses(walker);
 }
 
 struct af_error *af_trace_walk(struct af_trace *trace, const struct af_visitor *visitor,
@@ -195,6 +290,7 @@ struct af_error *af_trace_walk(struct af_trace *trace, const struct af_visitor *
 		merge_run(&merge, &walker);
 		finish(&walker, lanes, n);
 	}
+	af_pauses_deinit(&walker.pauses);
 	free(merge.heap);
 	free(lanes);
 	return walker.no_memory ? af_error_system(ENOMEM, "reading the trace") : NULL;

@@ -292,8 +292,13 @@ static void write_task(struct chrome *chrome, const struct af_task *task)
 	static const char *const state[] = {
 		[AF_TASK_ALIVE] = "alive",	 [AF_TASK_READY] = "ready",
 		[AF_TASK_PANICKED] = "panicked", [AF_TASK_DROPPED] = "dropped",
-		[AF_TASK_GONE] = "gone",
+		[AF_TASK_GONE] = "gone",	 [AF_TASK_UNKNOWN] = "unknown",
 	};
+	uint64_t end = task->last;
+	if (task->state == AF_TASK_ALIVE && task->pending)
+		end = chrome->end;
+	else if (task->state == AF_TASK_UNKNOWN && task->known > end)
+		end = task->known;
 	write_task_event(chrome, task, 'b', task->first);
 	af_output_string(&chrome->output, ",\"args\":{\"task\":");
 	af_output_number(&chrome->output, task->number);
@@ -304,8 +309,7 @@ static void write_task(struct chrome *chrome, const struct af_task *task)
 	af_output_string(&chrome->output, ",\"state\":\"");
 	af_output_string(&chrome->output, state[task->state]);
 	af_output_string(&chrome->output, "\"}}");
-	write_task_event(chrome, task, 'e',
-			 task->state == AF_TASK_ALIVE && task->pending ? chrome->end : task->last);
+	write_task_event(chrome, task, 'e', end);
 	af_output_string(&chrome->output, "}");
 }
 
@@ -403,6 +407,30 @@ static bool on_wait(void *context, const struct af_wait *wait)
 	return may_go_on(chrome);
 }
 
+/* On a track of its own; no task has the number 0. */
+static void write_off(struct chrome *chrome, const struct af_off *off, char phase)
+{
+	const struct af_trace_info *info = af_trace_info(chrome->trace);
+	char text[96];
+	snprintf(text, sizeof(text),
+		 ",\"id\":\"0x%llx\",\"cat\":\"recording\",\"name\":\"recording %s\"",
+		 (unsigned long long)info->pid << 32, off->stopped ? "stopped" : "paused");
+	begin_event(chrome, phase, info->pid);
+	write_time(chrome, phase == 'b' ? off->begin : off->end);
+	af_output_string(&chrome->output, text);
+	if (phase == 'b' && off->open)
+		af_output_string(&chrome->output, ",\"args\":{\"open\":true}");
+	af_output_string(&chrome->output, "}");
+}
+
+static bool on_off(void *context, const struct af_off *off)
+{
+	struct chrome *chrome = context;
+	write_off(chrome, off, 'b');
+	write_off(chrome, off, 'e');
+	return may_go_on(chrome);
+}
+
 /* All of it */
 
 /*
@@ -446,6 +474,7 @@ static struct af_error *write_events(struct chrome *chrome)
 		.begin = on_begin,
 		.end = on_end,
 		.wait = on_wait,
+		.off = on_off,
 	};
 	struct af_walk walk;
 	af_output_string(&chrome->output, "[");

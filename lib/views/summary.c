@@ -203,6 +203,16 @@ static void print_hooks(const struct af_summary *summary, FILE *to, const struct
 	}
 }
 
+static void print_pauses(const struct af_summary *summary, FILE *to)
+{
+	const struct af_walk *walk = &summary->walk;
+	char time[32], pauses[32];
+	if (walk->pauses)
+		fprintf(to, "  recording was off for %s: %s pause%s of the program's\n",
+			duration(walk->off, time), grouped(walk->pauses, pauses),
+			plural(walk->pauses));
+}
+
 static void print_left_out(const struct af_summary *summary, FILE *to)
 {
 	char tasks[32];
@@ -231,9 +241,14 @@ static void print_losses(const struct af_summary *summary, FILE *to, const struc
 	char text[32];
 	bool stopped = info->end.limit == AFR_LIMIT_STOPPED;
 	bool overwritten = info->end.limit == AFR_LIMIT_OVERWRITTEN;
-	print_loss(to, paint, info->end.dropped,
-		   stopped ? "records came after the recording had reached its --max-size"
-			   : "records were dropped: the buffers were full");
+	if (stopped && info->stopped != UINT64_MAX)
+		fprintf(to,
+			"  %sLOST: all that came after the recording had reached its --max-size, %s "
+			"after its start%s\n",
+			paint->loud, duration(info->stopped, text), paint->end);
+	else
+		print_loss(to, paint, info->end.dropped,
+			   "records were dropped: the buffers were full");
 	if (overwritten)
 		fprintf(to, "  only the newest part of the recording was kept, as asked\n");
 	else
@@ -284,6 +299,7 @@ void af_summary_print(const struct af_summary *summary, FILE *to, bool colour,
 	const struct paint *paint = colour ? &coloured : &plain;
 	print_counts(summary, to, paint);
 	print_hooks(summary, to, paint);
+	print_pauses(summary, to);
 	print_left_out(summary, to);
 	print_losses(summary, to, paint);
 	print_longest(summary, to, paint);

@@ -205,9 +205,10 @@ static bool put_stacks(struct af_wait_texts *texts, size_t *length, const struct
 const char *af_wait_members(struct af_wait_texts *texts, const struct af_wait *wait)
 {
 	size_t length = 0;
-	char task[64];
-	snprintf(task, sizeof(task), "\"task\":%u%s%s}", wait->task->number,
+	char task[96];
+	snprintf(task, sizeof(task), "\"task\":%u%s%s%s}", wait->task->number,
 		 wait->unknown_begin ? ",\"unknown_begin\":true" : "",
+		 wait->cut ? ",\"recording_off\":true" : "",
 		 wait->open	 ? ",\"open\":true"
 		 : wait->dropped ? ",\"dropped\":true"
 				 : "");

@@ -44,8 +44,10 @@ class Trace:
             self.by_phase[event["ph"]].append(event)
         self.polls = [event for event in self.by_phase["X"] if event["cat"] == "poll"]
         self.roots = [event for event in self.polls if event["args"].get("root")]
-        self.tasks = [e for e in self.by_phase["b"] if not e["name"].startswith("waiting")]
+        self.tasks = [e for e in self.by_phase["b"]
+                      if e["cat"] == "task" and not e["name"].startswith("waiting")]
         self.waits = [e for e in self.by_phase["b"] if e["name"].startswith("waiting")]
+        self.off = [e for e in self.by_phase["b"] if e["cat"] == "recording"]
 
     def counts(self, roots=False):
         """{name: {result: number}} of the polls; of the executor's task roots with `roots`."""
@@ -109,7 +111,7 @@ def check_tasks(events):
     """Every task begins once and ends once, and its waits lie one after the other within it."""
     tasks, opened, waits = {}, {}, collections.defaultdict(list)
     for event in events:
-        if event["ph"] not in "be":
+        if event["ph"] not in "be" or event["cat"] == "recording":
             continue
         expect(isinstance(event.get("id"), str) and event["id"], event, "has an id")
         wait = event["name"].startswith("waiting")
@@ -168,6 +170,32 @@ def check_waits_and_polls(trace):
             expect(latest[task][before - 1] <= wait["begin"], wait, "no poll of its task meanwhile")
 
 
+def check_off(events):
+    """When recording was off, one after the other; nobody is said to have waited meanwhile."""
+    off, waits, opened = [], [], {}
+    for event in events:
+        if event["ph"] not in "be":
+            continue
+        wait = event["name"].startswith("waiting")
+        if event["cat"] != "recording" and not wait:
+            continue
+        if event["ph"] == "b":
+            opened[event["id"], wait] = event
+            continue
+        begin = opened.pop((event["id"], wait), None)
+        expect(begin and begin["name"] == event["name"], event, "ends what has begun")
+        begin["end"] = event["begin"]
+        (waits if wait else off).append(begin)
+    expect(all(e["name"] in ("recording paused", "recording stopped") for e in off), off, "named")
+    begins = [e["begin"] for e in off]
+    for before, after in zip(off, off[1:]):
+        expect(before["end"] <= after["begin"], after, "pauses one after the other")
+    for wait in waits:
+        at = bisect.bisect_left(begins, wait["end"]) - 1
+        if at >= 0 and wait["begin"] < wait["end"] and not wait["args"].get("unknown_begin"):
+            expect(off[at]["end"] <= wait["begin"], wait, "no wait while recording was off")
+
+
 def check_metadata(trace):
     expect(any(e["name"] == "process_name" for e in trace.by_phase["M"]), {}, "process is named")
     named = {(e["pid"], e["tid"]) for e in trace.by_phase["M"] if e["name"] == "thread_name"}
@@ -186,6 +214,7 @@ def check_text(text):
     check_nesting(trace.by_phase["X"])
     check_tasks(events)
     check_waits_and_polls(trace)
+    check_off(events)
     check_metadata(trace)
     return trace
 

@@ -56,6 +56,9 @@ int main(int argc, char **argv)
 			 {.address = 0x1040, .parent = AFM_NONE, .type = 3, .variant = AFM_NONE}},
 		};
 		raw_block(&raw, AFR_B_LOOK, &look, sizeof(look), &body, sizeof(body));
+		if (seed == 2)
+			raw_block(&raw, AFR_B_STOPPED, &(struct afr_stopped){8200},
+				  sizeof(struct afr_stopped), NULL, 0);
 		if (seed != 1)
 			raw_end(&raw, 9000, 5000009000);
 		snprintf(path, sizeof(path), "%s/trace-%u", argv[1], seed);

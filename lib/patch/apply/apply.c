@@ -4,20 +4,30 @@
  *
  * Near the text one block of executable memory is made:
  *
- *   +0     for each stub, the addresses of its way in, of itself and of its enter part (they lie in our
- *          library, too far for a displacement). The way in is the stub's af_main_ entry for the
- *          first block of the process, which may hold a thousand hot functions, else it is here:
+ *   -4096  the ways (record/switch.h): the addresses of ways in and of enter parts, which lie in our
+ *          library, too far for a displacement. Not code, and can be written to
+ *   +0     for each stub, a way in. For the first block of the process, which may hold a thousand
+ *          hot functions, it is the stub's af_main_ entry, else it is here:
  *              mov r10, table - 2 * r11 of the first cell
  *              lea r10, [r10 + 2 * r11]   now the hook
  *              jmp [rip + stub]
- *   +256   cells, one per function, of 32 bytes, or 64 where the prologue needs them:
+ *   +128   the ways past the stubs, for when recording is off, AF_OFFS times
+ *              lea r11, [r11 + 6]
+ *              jmp r11
+ *          and the same for when the file is full: unless this is a new process
+ *              movabs rax, [af_gate.shift]
+ *              test rax, rax
+ *              jz af_off_forked
+ *          (Jumps to and from our library would cost more: it is far away, for a branch predictor.)
+ *   +1216  cells, one per function, of 32 bytes, or 64 where the prologue needs them:
  *              lea r11, [rip + 6]         4c 8d 1d 06 00 00 00
- *              jmp [rip + way in]         ff 25 disp32
- *      r11:    call [rip + enter]         ff 15 disp32
+ *              jmp [rip + ways.in]        ff 25 disp32
+ *      r11:    call [rip + ways.enter]    ff 15 disp32
  *              displaced prologue, then jmp back
  *
  * and elsewhere the table of the hooks, one of 64 bytes for every 32 of the cells: so a cell need
- * not name its own. With a thousand hot functions it is the lines and pages of cells that cost.
+ * not name its own. With a thousand hot functions it is the lines and pages of cells that cost. (For
+ * the same reason the way in is not in the hook: a jump that is not predicted would wait for it.)
  *
  * Each function's entry becomes `jmp cell`, or where it has no room for that, a short jump to
  * padding near it, which becomes `jmp cell`, or on request, where there is none, int3 (traps.c).
@@ -32,13 +42,16 @@
 
 #include "patch/apply/apply.h"
 #include "patch/plan/site.h"
+#include "record/switch.h"
 #include "record/thread.h"
 
-#define CELLS_AT 256
-#define CELL_SIZE 32   /* or a multiple */
-#define CELL_RESUME 13 /* r11 */
-#define CELL_HEAD 19
-#define STUBS 4
+#define OFF_AT 128
+#define OFF_FULL_AT (OFF_AT + AF_OFFS * AF_OFF_SIZE)
+#define FORKED_AT (OFF_FULL_AT + AF_OFFS * AF_OFF_SIZE)
+#define CELLS_AT (FORKED_AT + 64)
+#define CELL_SIZE 32 /* or a multiple */
+#define CELL_HEAD (AF_CELL_RESUME + AF_CELL_ENTER)
+#define PAGE 4096
 #define PAGES_TO_OPEN 50
 
 struct patcher {
@@ -48,6 +61,7 @@ struct patcher {
 	struct af_hook *table; /* one per CELL_SIZE bytes of cells */
 	uint8_t *image;	       /* of the block, before it is put into place */
 	uint64_t block;	       /* its address */
+	struct af_ways *ways;  /* before it */
 	uint64_t block_size;
 	uint32_t *polls; /* poll index of each hook */
 	uint32_t *slots; /* its place in the table */
@@ -131,43 +145,63 @@ static bool put_displacement(uint8_t *field, uint64_t from, uint64_t target)
 	return true;
 }
 
-static af_stub *const stubs[STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root,
-				      af_stub_root};
-static af_stub *const enters[STUBS] = {af_enter_coroutine, af_enter_plain, af_enter_tokio_root,
-				       af_enter_plain};
-static af_stub *const mains[STUBS] = {af_main_coroutine, af_main_plain, af_main_tokio_root,
-				      af_main_root};
+static af_stub *const stubs[AF_STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root,
+					 af_stub_root};
+static af_stub *const enters[AF_STUBS] = {af_enter_coroutine, af_enter_plain, af_enter_tokio_root,
+					  af_enter_plain};
+static af_stub *const mains[AF_STUBS] = {af_main_coroutine, af_main_plain, af_main_tokio_root,
+					 af_main_root};
 
-/* What a stub needs at the head of the block. */
+/* At the head of the block, for each stub. */
 struct way_in {
-	uint64_t address, stub, enter;
 	uint8_t code[24];
+	uint64_t stub;
 };
-_Static_assert(STUBS * sizeof(struct way_in) <= CELLS_AT, "they lie before the cells");
+_Static_assert(AF_STUBS * sizeof(struct way_in) <= OFF_AT, "they lie before the cells");
+_Static_assert(sizeof(struct af_ways) <= PAGE, "they have a page");
 _Static_assert(sizeof(struct af_hook) == 2 * CELL_SIZE,
 	       "hook = 2 * r11 + what is the same for all");
 
+static void put_ways_past(struct patcher *p)
+{
+	static const uint8_t off[] = {0x4d, 0x8d, 0x5b, AF_CELL_ENTER, 0x41, 0xff, 0xe3};
+	uint64_t gate = (uint64_t)&af_gate.shift, forked = (uint64_t)af_off_forked;
+	for (unsigned i = 0; i < AF_OFFS; i++) {
+		uint8_t *code = p->image + OFF_AT + i * AF_OFF_SIZE;
+		memcpy(code, off, sizeof(off));
+		code = p->image + OFF_FULL_AT + i * AF_OFF_SIZE;
+		memcpy(code, "\x48\xa1", 2);
+		memcpy(code + 2, &gate, 8);
+		memcpy(code + 10, "\x48\x85\xc0\x74\x07", 5);
+		memcpy(code + 15, off, sizeof(off));
+		memcpy(code + 22, "\xff\x25", 2);
+		put_displacement(code + 24, OFF_FULL_AT + i * AF_OFF_SIZE + 28, FORKED_AT);
+	}
+	memcpy(p->image + FORKED_AT, &forked, sizeof(forked));
+	p->ways->off = p->block + OFF_AT;
+	p->ways->off_full = p->block + OFF_FULL_AT;
+}
+
 static void put_ways_in(struct patcher *p)
 {
-	uint64_t base = (uint64_t)p->table - 2 * (p->block + CELLS_AT + CELL_RESUME);
+	uint64_t base = (uint64_t)p->table - 2 * (p->block + CELLS_AT + AF_CELL_RESUME);
 	/* The same one again, when its object has come back. */
 	bool first = !af_main_hooks || af_main_hooks == base;
 	if (first)
 		af_main_hooks = base;
-	for (unsigned i = 0; i < STUBS; i++) {
+	for (unsigned i = 0; i < AF_STUBS; i++) {
 		uint64_t at = p->block + i * sizeof(struct way_in);
-		struct way_in way = {.address = at + offsetof(struct way_in, code),
-				     .stub = (uint64_t)stubs[i],
-				     .enter = (uint64_t)enters[i]};
+		struct way_in way = {.stub = (uint64_t)stubs[i]};
 		memcpy(way.code, "\x49\xba", 2);
 		memcpy(way.code + 2, &base, 8);
 		memcpy(way.code + 10, "\x4f\x8d\x14\x5a\xff\x25", 6);
-		put_displacement(way.code + 16, way.address + 20,
-				 at + offsetof(struct way_in, stub));
-		if (first)
-			way.address = (uint64_t)mains[i];
+		put_displacement(way.code + 16, at + 20, at + offsetof(struct way_in, stub));
 		memcpy(p->image + i * sizeof(way), &way, sizeof(way));
+		p->ways->on[i] = first ? (uint64_t)mains[i] : at;
+		p->ways->enter[i] = (uint64_t)enters[i];
 	}
+	put_ways_past(p);
+	af_switch_add(p->place->index, p->ways);
 }
 
 /* Makes the relocated code in `code` right for its place, `address`. */
@@ -196,16 +230,16 @@ static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned which,
 {
 	uint8_t *cell = p->image + at;
 	uint64_t address = p->block + at;
-	uint64_t way = p->block + which * sizeof(struct way_in);
 	memcpy(cell, "\x4c\x8d\x1d\x06\0\0\0\xff\x25", 9);
-	put_displacement(cell + 9, address + CELL_RESUME, way + offsetof(struct way_in, address));
+	put_displacement(cell + 9, address + AF_CELL_RESUME,
+			 (uint64_t)&p->ways->in[which][at / CELL_SIZE % AF_OFFS]);
 	memcpy(cell + 13, "\xff\x15", 2);
-	put_displacement(cell + 15, address + CELL_HEAD, way + offsetof(struct way_in, enter));
+	put_displacement(cell + 15, address + CELL_HEAD, (uint64_t)&p->ways->enter[which]);
 	uint8_t *code = cell + CELL_HEAD;
 	memcpy(code, af_futuremap_code(p->map, site->code), site->code_length);
 	if (!fix_up(p, site, code, address + CELL_HEAD))
 		return false;
-	hook->resume = (void *)(address + CELL_RESUME);
+	hook->resume = (void *)(address + AF_CELL_RESUME);
 	return true;
 }
 
@@ -297,7 +331,7 @@ static bool make_jump(const struct patcher *p, uint32_t h, uint64_t *from,
 	*from = jump_place(p, site_of(p, h));
 	jump[0] = 0xe9;
 	return put_displacement(jump + 1, *from + AFM_PATCH_NEAR,
-				(uint64_t)p->table[p->slots[h]].resume - CELL_RESUME);
+				(uint64_t)p->table[p->slots[h]].resume - AF_CELL_RESUME);
 }
 
 /* The holes come first, and all of them or none: a short jump must never lead to padding. */
@@ -365,7 +399,7 @@ static void publish_traps(struct patcher *p)
 		}
 		p->traps[n++] = (struct af_trap){
 			.address = address,
-			.cell = (uint64_t)p->table[p->slots[h]].resume - CELL_RESUME,
+			.cell = (uint64_t)p->table[p->slots[h]].resume - AF_CELL_RESUME,
 		};
 	}
 	af_trap_start(p->place->index, p->traps, n);
@@ -385,6 +419,16 @@ static void refuse_rest(struct patcher *p)
 			refuse(p->hooks, AF_REFUSAL_NO_MEMORY);
 }
 
+/* Room for the cells, and before it the page of their ways. */
+static uint64_t reserve_block(const struct patcher *p)
+{
+	uint64_t at = af_near_reserve(p->place->start, p->place->end, PAGE + p->block_size);
+	void *ways = at ? mmap((void *)at, PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+			: MAP_FAILED;
+	return ways == MAP_FAILED ? 0 : at + PAGE;
+}
+
 /* Hooks and room for the cells: those of the last time, if the object has been here before. */
 static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
 {
@@ -394,7 +438,7 @@ static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
 	if (!memory->block) {
 		memory->table = map_memory(table_size);
 		memory->table_size = table_size;
-		memory->block = af_near_reserve(p->place->start, p->place->end, p->block_size);
+		memory->block = reserve_block(p);
 		memory->block_size = p->block_size;
 		memory->traps_size = align_up(p->n_traps * sizeof(*p->traps), 4096);
 		if (p->n_traps && !(memory->traps = map_memory(memory->traps_size)))
@@ -403,6 +447,7 @@ static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
 	p->traps = memory->traps;
 	p->table = memory->table;
 	p->block = memory->block;
+	p->ways = (struct af_ways *)(memory->block - PAGE);
 	return p->table && p->block && memory->table_size == table_size &&
 	       memory->block_size == p->block_size &&
 	       memory->traps_size >= p->n_traps * sizeof(*p->traps);

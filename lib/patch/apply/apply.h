@@ -24,8 +24,8 @@ struct af_object_place {
 struct af_patch_memory {
 	struct af_hook *table;
 	uint64_t table_size;
-	uint64_t block, block_size;
-	bool filled; /* the cells are there, and can be read */
+	uint64_t block, block_size; /* behind the page of its ways (record/switch.h) */
+	bool filled;		    /* the cells are there, and can be read */
 	struct af_trap *traps;
 	uint64_t traps_size;
 };
