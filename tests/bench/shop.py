@@ -19,8 +19,8 @@ visits them in turns of 1 s, each round in another order; some rounds later all 
 too noisy where others work on the same cores, CPU time is not: of each turn, the CPU time of server, companion and wrk by the kernel's
 clocks of these processes, over the requests served in it. Where the cores are saturated, requests per second are cores / CPU time of a
 request, so lost = 1 - plain / traced, of the CPU time of all three. "more" is the server's alone. Each is paired within its round; median over rounds, in
-brackets the 95 % interval of that median (bootstrap). "hooks only" has recorded its 1 MB before the first turn that counts,
-and records nothing since; "no hooks" (--filter '!*') has nothing patched. by wrk: what wrk itself saw lost, from the least to the most.
+brackets the 95 % interval of that median (bootstrap). "hooks only" was started paused, and never
+resumed; "no hooks" (--filter '!*') has nothing patched. by wrk: what wrk itself saw lost, from the least to the most.
 """
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -31,7 +31,7 @@ LOADS = [
 WAYS = {
     "plain": None,
     "recording": [],
-    "hooks only": ["--max-size", "1M", "--keep", "oldest"],
+    "hooks only": ["--paused"],
     "no hooks": ["--filter", "!*"],
 }
 AIMS = {"recording": "<= 2", "hooks only": "<= 0.5"}
