@@ -7,7 +7,8 @@
 #include <x86intrin.h>
 
 #define NAME "/memfd:asyncflame-session"
-#define PIECE 256 /* records read at once */
+#define PIECE 256	     /* records read at once */
+#define MAX_KNOWN (1u << 22) /* twice what fits into all chunks */
 
 static uint64_t monotonic(void)
 {
@@ -144,7 +145,7 @@ static void note(struct af_recorder *r, const struct afr_record *record)
 			r->ticks.items[at] = ticks;
 		return;
 	}
-	uint64_t *kept = vector_push(&r->ticks);
+	uint64_t *kept = r->ticks.count < MAX_KNOWN ? vector_push(&r->ticks) : NULL;
 	if (!kept)
 		return;
 	*kept = ticks;
