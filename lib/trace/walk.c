@@ -73,13 +73,30 @@ static void merge_run(struct merge *merge, struct af_walker *walker)
 	}
 }
 
+/* Whether it stands at an await: then it has not ended, whatever its last poll has seemed to return. (A poll whose
+   result the compiler has taken away leaves anything; not all compilers say so.) */
+static bool stands(const struct af_trace *trace, const struct af_seen_task *s)
+{
+	const struct afr_look_level *levels = trace->look_levels + s->told->first_level;
+	if (s->told->found_by != AFR_BY_HEADER || s->told->state != AFR_LOOK_PARKED || !s->n_nodes)
+		return false;
+	for (uint32_t i = 0; i < s->told->n_levels; i++)
+		if (levels[i].state == AFR_LEVEL_SUSPENDED)
+			return true;
+	return false;
+}
+
 /* What a look at the end has shown of a task: whether it still waits, and where. Only if it has
    not been polled since. */
 static void use_look(const struct af_trace *trace, struct af_task *task, uint32_t seen,
 		     struct af_wait *wait)
 {
 	uint64_t begin = af_timebase_ns(&trace->timebase, trace->look->begin);
-	if (task->state != AF_TASK_ALIVE || task->last > begin)
+	if (task->last > begin)
+		return;
+	if (task->state == AF_TASK_READY && seen != AFM_NONE && stands(trace, &trace->seen[seen]))
+		task->state = AF_TASK_ALIVE;
+	if (task->state != AF_TASK_ALIVE)
 		return;
 	if (seen == AFM_NONE) {
 		/* Futures in frames are not all found, tasks are. */

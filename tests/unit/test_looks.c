@@ -164,6 +164,29 @@ static void a_task_that_is_seen_parked_waits_there(void **state)
 	assert_int_equal(parent, 0);
 }
 
+/* A result that was none: the register held something else. */
+static void a_task_that_stands_at_an_await_was_not_ready(void **state)
+{
+	struct fixture *f = *state;
+	const struct afr_record records[] = {
+		ENTER(1000, 1), raw_record(AFR_EXIT_POLL, 1100, ROOT, AFR_READY),
+		ENTER(1200, 2), raw_record(AFR_EXIT_POLL, 1300, ROOT, AFR_READY),
+		ENTER(1400, 3), raw_record(AFR_EXIT_POLL, 6000, ROOT, AFR_READY),
+	};
+	const struct afr_look_level levels[] = {
+		LEVEL(PARENT, AFM_NONE, SUSPENDED),
+		LEVEL(PARENT, AFM_NONE, NOT_STARTED),
+		LEVEL(PARENT, AFM_NONE, SUSPENDED),
+	};
+	/* Another one that has come to the place of the second; and one that was polled since. */
+	const struct afr_look_task tasks[] = {PARKED(1, 0, 1), PARKED(2, 1, 1), PARKED(3, 2, 1)};
+	const struct afr_look look = {.begin = 5000, .end = 5100, .n_tasks = 3, .n_levels = 3};
+	load(f, records, COUNT(records), &look, tasks, levels);
+	assert_int_equal(f->seen.n, 1);
+	assert_int_equal(f->seen.waits[0].task, 1);
+	assert_int_equal(f->seen.waits[0].n_nodes, 1);
+}
+
 static void a_task_that_was_polled_since_is_not_believed(void **state)
 {
 	struct fixture *f = *state;
@@ -285,6 +308,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_task_that_is_seen_parked_waits_there),
+		TEST(a_task_that_stands_at_an_await_was_not_ready),
 		TEST(a_task_that_was_polled_since_is_not_believed),
 		TEST(where_records_are_missing_it_may_have_been_polled_since),
 		TEST(tasks_that_are_not_there_any_more_are_gone),
