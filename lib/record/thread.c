@@ -8,7 +8,7 @@
  * -mgeneral-regs-only), no errno. All signals are blocked while a chunk is changed, so
  * that a handler that polls meets a whole thread structure.
  *
- * Where no chunk is free the thread waits for the companion, for a bounded time, and then
+ * Where no chunk is free the thread waits for the companion, as long as that drains others, and then
  * writes into the sink: memory that nobody reads, counted as dropped.
  */
 #include "record/thread.h"
@@ -48,7 +48,9 @@ _Static_assert(sizeof(struct af_gate) == 4096, "one page");
 _Static_assert(AF_SLOT_MASK == AF_CHUNK_SIZE - sizeof(struct af_chunk), "the header's slots");
 
 #define WAIT_STEP_NS 5000000 /* 5 ms, up to */
-#define WAIT_STEPS 40	     /* 200 ms in all, then drop */
+#define WAIT_IDLE 200	     /* 1 s without a chunk that was drained, then drop */
+#define WAIT_STEPS 400	     /* 2 s of such steps in all */
+#define WAIT_LATE 2000	     /* times that others were faster */
 
 __thread struct af_thread af_thread;
 uint64_t af_record_base;
@@ -64,6 +66,10 @@ struct af_gate af_gate __attribute__((aligned(4096)));
 static struct af_session *_Atomic session;
 static uint32_t generation; /* of `session`: one more in every forked process */
 
+/* How many chunks had been drained, + 1, when a thread of this process had waited in vain: nobody
+   waits any more until there are others. */
+static _Atomic uint64_t stuck;
+
 /* Where records go that cannot be kept. Threads overwrite each other's: nobody reads it. */
 static struct afr_record sink[AF_CHUNK_SIZE / sizeof(struct afr_record)]
 	__attribute__((aligned(AF_CHUNK_SIZE)));
@@ -72,6 +78,7 @@ static struct afr_record sink[AF_CHUNK_SIZE / sizeof(struct afr_record)]
 static void open_gate(struct af_session *s)
 {
 	atomic_store(&session, s);
+	atomic_store(&stuck, 0);
 	generation++;
 	__atomic_store_n(&af_gate.shift, AF_GATE_OPEN, __ATOMIC_RELEASE);
 	atomic_store(&af_gate.state, GATE_OPEN);
@@ -158,22 +165,32 @@ static bool is_drained(struct af_session *s)
 	       atomic_load(&s->drained_by_host) != AF_OWN_OVER;
 }
 
+/* One that a thread waits for may be another's as soon as it is there: to be too late for it is no
+   time that was waited in vain. */
 static struct af_chunk *wait_for_chunk(struct af_session *s)
 {
 	struct timespec step = {.tv_nsec = WAIT_STEP_NS};
 	struct af_chunk *chunk = NULL;
+	uint32_t steps = 0, idle = 0, late = 0;
 	atomic_fetch_add(&s->host_waiters, 1);
 	/* The companion is to look for threads that are gone. */
 	af_syscall4(SYS_futex, (long)&s->full_count, FUTEX_WAKE, 1, 0);
-	for (int i = 0; i < WAIT_STEPS && !chunk; i++) {
+	for (;;) {
 		uint32_t seen = atomic_load(&s->freed_count);
 		if ((chunk = take_free_chunk(s)))
 			break;
 		if (af_record_drain(s) && (chunk = take_free_chunk(s)))
 			break;
-		if (!is_drained(s))
+		if (idle == WAIT_IDLE)
+			atomic_store(&stuck, (uint64_t)seen + 1);
+		if (!is_drained(s) || atomic_load(&stuck) == (uint64_t)seen + 1 ||
+		    steps == WAIT_STEPS || late == WAIT_LATE)
 			break;
 		af_syscall6(SYS_futex, (long)&s->freed_count, FUTEX_WAIT, seen, (long)&step, 0, 0);
+		bool same = atomic_load(&s->freed_count) == seen;
+		idle = same ? idle + 1 : 0;
+		steps += same;
+		late += !same;
 	}
 	atomic_fetch_sub(&s->host_waiters, 1);
 	return chunk;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Running the fixture `life` and comparing what each of its processes tells with its trace."""
 import json
+import pathlib
 import subprocess
 
 import pytest
@@ -54,3 +55,23 @@ def lead(run, profile, mode, *words, wrapper=True, **how):
         ended = run(program, mode, *words, **how)
     assert "LOST" not in ended.err, ended.err
     return ended
+
+
+def companion_of(pid):
+    """The process that shares the session with this one."""
+
+    def session(pid):
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if "memfd:asyncflame-session" in line:
+                return line.split()[4]
+        return None
+
+    wanted, found = session(pid), []
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if int(path.name) != pid and session(path.name) == wanted:
+                found.append(int(path.name))
+        except OSError:
+            pass
+    assert wanted and len(found) == 1, found
+    return found[0]

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 import trace_check
-from conftest import PROGRAM, clean_environment, fixture, last_json
+from conftest import PROGRAM, clean_environment, last_json
+from life import companion_of
 from test_libraries import expected, library, ticks
 
 SOURCE = pathlib.Path(__file__).parent / "tiny.rs"
@@ -61,26 +62,6 @@ int main(int argc, char **argv)
     return 5;
 }
 """
-
-
-def companion_of(pid):
-    """The process that shares the session with this one."""
-
-    def session(pid):
-        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
-            if "memfd:asyncflame-session" in line:
-                return line.split()[4]
-        return None
-
-    wanted, found = session(pid), []
-    for path in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if int(path.name) != pid and session(path.name) == wanted:
-                found.append(int(path.name))
-        except OSError:
-            pass
-    assert wanted and len(found) == 1, found
-    return found[0]
 
 
 def test_a_map_that_takes_too_long(asyncflame, engine, compile_c, tmp_path):

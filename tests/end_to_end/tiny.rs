@@ -280,6 +280,17 @@ fn borrow() {
     check_own_handler();
 }
 
+/// More than the buffers hold, after one line of input; the end after another.
+fn steps() {
+    let mut line = String::new();
+    poll(1);
+    tell();
+    std::io::stdin().read_line(&mut line).unwrap();
+    poll(25_000);
+    tell();
+    std::io::stdin().read_line(&mut line).unwrap();
+}
+
 fn tell() {
     println!(
         "{{\"pid\": {}, \"polls\": {}}}",
@@ -338,6 +349,7 @@ fn run(mode: &str) {
         "sent" => sent(),
         "borrow" => borrow(),
         "fork" => forks(),
+        "steps" => return steps(),
         how => return ends(how),
     }
     tell();

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "record/syscall.h"
 #include "record/thread.h"
 #include "record/writer.h"
 
@@ -127,8 +129,45 @@ static void test_nothing_lost_nothing_twice(void **state)
 	close(fd);
 }
 
+/* Another session, none of whose chunks is free. */
+static void *record_one(void *arg)
+{
+	struct afr_record *slot = af_record_slot();
+	slot->word1 = 7;
+	return slot;
+}
+
+/* A thread that waits for a chunk is woken by each that was drained, and others take them: it goes on
+   waiting. */
+static void test_others_take_what_it_waits_for(void **state)
+{
+	pthread_t thread;
+	void *slot;
+	session = make_session();
+	session->chunks_used = CHUNKS;
+	af_record_drain = no_drain;
+	af_record_start(session);
+	pthread_create(&thread, NULL, record_one, NULL);
+	while (!atomic_load(&session->host_waiters))
+		;
+	for (unsigned i = 0; i < 200; i++) {
+		atomic_fetch_add(&session->freed_count, 1);
+		af_syscall4(SYS_futex, (long)&session->freed_count, FUTEX_WAKE, INT32_MAX, 0);
+		usleep(1000);
+	}
+	atomic_store(&session->free_list, 1);
+	atomic_fetch_add(&session->freed_count, 1);
+	af_syscall4(SYS_futex, (long)&session->freed_count, FUTEX_WAKE, INT32_MAX, 0);
+	pthread_join(thread, &slot);
+	assert_ptr_equal(slot, af_chunk_records(af_session_chunk(session, 0)));
+	assert_int_equal(atomic_load(&session->dropped), 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing_lost_nothing_twice)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nothing_lost_nothing_twice),
+		cmocka_unit_test(test_others_take_what_it_waits_for),
+	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
