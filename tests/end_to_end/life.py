@@ -3,6 +3,7 @@
 import json
 import pathlib
 import subprocess
+import time
 
 import pytest
 
@@ -58,7 +59,7 @@ def lead(run, profile, mode, *words, wrapper=True, **how):
 
 
 def companion_of(pid):
-    """The process that shares the session with this one."""
+    """The companion: the process of asyncflame that shares the session with this one. Waits for it."""
 
     def session(pid):
         for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -66,12 +67,18 @@ def companion_of(pid):
                 return line.split()[4]
         return None
 
-    wanted, found = session(pid), []
-    for path in pathlib.Path("/proc").glob("[0-9]*"):
+    def is_it(path):
         try:
-            if int(path.name) != pid and session(path.name) == wanted:
-                found.append(int(path.name))
+            return (path / "comm").read_text() == "asyncflame\n" and session(path.name) == wanted
         except OSError:
-            pass
-    assert wanted and len(found) == 1, found
+            return False
+
+    wanted = session(pid)
+    assert wanted
+    for _ in range(600):
+        found = [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*") if is_it(path)]
+        if found:
+            break
+        time.sleep(0.1)
+    assert len(found) == 1, found
     return found[0]
