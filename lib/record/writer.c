@@ -28,16 +28,21 @@ static bool is_committed(const struct afr_record *record, uint64_t taken)
 	return word0 && word0 >> AFR_KIND_BITS >= taken;
 }
 
-/* How many slots to take: up to the last one that was committed. */
-static uint32_t committed(const struct afr_record *records, uint64_t taken, uint32_t *holes)
+/* How many slots to take: up to the last one that was committed. Finds the begins of tasks' polls, too, as long
+   as the records are at hand. No branches, which would often be predicted wrongly. */
+static uint32_t committed(struct af_writer *w, const struct afr_record *records, uint64_t taken,
+			  uint32_t *holes)
 {
-	uint32_t last = 0, written = 0;
+	uint32_t last = 0, written = 0, n = 0;
 	for (uint32_t i = 0; i < AF_CHUNK_RECORDS; i++) {
-		if (!is_committed(&records[i], taken))
-			continue;
-		written++;
-		last = i + 1;
+		bool good = is_committed(&records[i], taken);
+		uint32_t kind = afr_kind(&records[i]);
+		written += good;
+		last = good ? i + 1 : last;
+		w->begins[n] = (uint16_t)i;
+		n += good & ((kind == AFR_ENTER_TASK) | (kind == AFR_ENTER_TASK_AT));
 	}
+	w->n_begins = n;
 	*holes = last - written;
 	return last;
 }
@@ -166,16 +171,14 @@ static struct af_polled *find_polled(struct af_session *s, uint64_t task)
 }
 
 /* For `asyncflame dump`, which tells how long a task has been parked. Chunks of several threads come in any
-   order. */
-static void note_polls(struct af_session *s, const struct afr_record *records, uint32_t count)
+   order; of those in a chunk the newest comes first here, so the others find it there. */
+static void note_polls(struct af_writer *w, const struct afr_record *records)
 {
-	for (uint32_t i = 0; i < count; i++) {
-		enum afr_kind kind = afr_kind(&records[i]);
-		if (kind != AFR_ENTER_TASK && kind != AFR_ENTER_TASK_AT)
-			continue;
-		uint64_t task = records[i].word1, ticks = afr_ticks(&records[i]);
-		struct af_polled *polled = find_polled(s, task);
-		if (atomic_load_explicit(&polled->ticks, memory_order_relaxed) > ticks)
+	for (uint32_t i = w->n_begins; i-- > 0;) {
+		const struct afr_record *record = &records[w->begins[i]];
+		uint64_t task = record->word1, ticks = afr_ticks(record);
+		struct af_polled *polled = find_polled(w->session, task);
+		if (atomic_load_explicit(&polled->ticks, memory_order_relaxed) >= ticks)
 			continue;
 		atomic_store_explicit(&polled->task, 0, memory_order_relaxed);
 		atomic_store_explicit(&polled->ticks, ticks, memory_order_release);
@@ -194,7 +197,7 @@ static void write_active(struct af_writer *w, uint64_t until)
 			continue;
 		const struct afr_record *records = af_chunk_records(chunk);
 		uint64_t taken = chunk->taken;
-		uint32_t holes, count = committed(records, taken, &holes);
+		uint32_t holes, count = committed(w, records, taken, &holes);
 		const struct afr_record *copy = without_stale(w, records, count, taken);
 		while (count && (!copy[count - 1].word0 || afr_ticks(&copy[count - 1]) > until))
 			count--;
@@ -270,14 +273,14 @@ static bool drain_chunk(struct af_writer *w, uint32_t index, enum af_drain what)
 		return false;
 	const struct afr_record *records = af_chunk_records(chunk);
 	uint64_t taken = chunk->taken;
-	uint32_t holes, count = committed(records, taken, &holes);
+	uint32_t holes, count = committed(w, records, taken, &holes);
 	if ((holes || count < AF_CHUNK_RECORDS) && !gone && be_patient(w, index))
 		return false;
 	w->patience[index] = 0;
 	if (count) {
 		if (holes)
 			records = without_stale(w, records, count, taken);
-		note_polls(s, records, count);
+		note_polls(w, records);
 		if (w->watch)
 			w->watch(w->watcher, chunk, records, count);
 		if (!w->full && is_full(w))

@@ -40,6 +40,8 @@ struct af_writer {
 	void (*watch)(void *watcher, const struct af_chunk *chunk, const struct afr_record *records,
 		      uint32_t count);
 	void *watcher;
+	uint16_t begins[AF_CHUNK_RECORDS]; /* of tasks' polls, in the chunk that is looked at */
+	uint32_t n_begins;
 	uint32_t patience[AF_CHUNKS];		  /* drains a slot has not been written for */
 	struct afr_record copy[AF_CHUNK_RECORDS]; /* scratch */
 };
