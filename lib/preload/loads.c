@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "patch/apply/apply.h"
+#include "preload/host.h"
 #include "preload/objects.h"
 #include "preload/own.h"
 #include "preload/say.h"
@@ -110,6 +111,41 @@ static void hook_what_came(void)
 	}
 }
 
+/*
+ * Other namespaces (dlmopen) are not traced: the unwinder of a library in there may know the objects
+ * of its own only (libgcc before 12), not our stubs, and a panic would end the program. But it is
+ * told, once.
+ */
+static void tell_of_namespaces(const struct af_session *s)
+{
+	static const ElfW(Dyn) * told[8];
+	static unsigned n;
+	const struct r_debug_extended *other = (const void *)loader;
+	if (!s || s->quiet || loader->r_version < 2)
+		return;
+	while ((other = other->r_next)) {
+		const struct link_map *map = other->base.r_map;
+		for (; map && other->base.r_state == RT_CONSISTENT; map = map->l_next) {
+			/* What tells lies between the first byte and the dynamic section. */
+			struct af_host_image image = {
+				.place = {.load_bias = map->l_addr,
+					  .start = map->l_addr,
+					  .end = (uint64_t)map->l_ld,
+					  .dynamic = map->l_ld},
+			};
+			unsigned i = 0;
+			while (i < n && told[i] != map->l_ld)
+				i++;
+			if (i < n || n == sizeof(told) / sizeof(told[0]) ||
+			    !af_host_has_rust(&image))
+				continue;
+			told[n++] = map->l_ld;
+			af_say("not traced, since it is in a namespace of its own (dlmopen)",
+			       map->l_name);
+		}
+	}
+}
+
 static void loader_has_changed(void)
 {
 	int saved = errno, cancel;
@@ -122,6 +158,7 @@ static void loader_has_changed(void)
 	if (af_objects_find())
 		hook_what_came();
 	af_objects_settle();
+	tell_of_namespaces(s ? s : description);
 	pthread_setcancelstate(cancel, NULL);
 	errno = saved;
 }

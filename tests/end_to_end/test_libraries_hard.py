@@ -112,6 +112,20 @@ def test_a_map_that_takes_too_long(asyncflame, engine, compile_c, tmp_path):
     assert found == expected(plugin_two=polls["first"], plugin_one=polls["again"])
 
 
+@pytest.mark.parametrize("options", [[], ["-q"]], ids=["", "quiet"])
+def test_a_namespace_of_its_own(run, asyncflame, engine, compile_c, options):
+    """Told, and left alone; panics are caught as ever."""
+    source = "#define _GNU_SOURCE\n" + ONCE.replace("dlopen(argv[1]", "dlmopen(LM_ID_NEWLM, argv[1]") \
+        .replace("poll(0, 5ul)", "poll(0, 5ul) + poll(2, 5ul)")
+    words = [compile_c("apart", source=source), library("debug", "plugin_one"), "plugin_one_call"]
+    bare = run(*words)
+    ended = asyncflame("-o", "t.json", *options, *words)
+    assert (ended.status, ended.out) == (bare.status, bare.out) == (5, bare.out)
+    line = f"asyncflame: not traced, since it is in a namespace of its own (dlmopen): {words[1]}\n"
+    assert ended.err.count(line) == (0 if options else 1)
+    assert not ended.traces()
+
+
 def dynamic_entries(content):
     """Of an ELF64 file: (offset, tag, value) of each."""
     (at,), (size, count) = struct.unpack_from("<Q", content, 32), struct.unpack_from("<HH", content, 54)

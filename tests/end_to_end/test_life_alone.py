@@ -61,7 +61,7 @@ def test_nobody_beside_it_and_killed(run, engine, cached, mode):
 def test_nobody_beside_it_and_exec(run, engine, cached):
     """What the process was before keeps its file, but for its last chunk: exec is no end that is seen."""
     ended = lead(run, "release", "exec", wrapper=False, env=NOWHERE)
-    convert_all(run, ended.directory)
+    assert convert_all(run, ended.directory).count("the recording was cut off") == 1
     (pid, first), (again, second) = told(ended.out)
     assert pid == again
     assert len(ticks(ended.trace("t.json"))) == first // 2046 * 2046
