@@ -41,7 +41,7 @@ static const char help[] =
 	"                          SIGUSR2\n"
 	"      --slow-poll TIME    ... and when a poll takes longer: 500us, 20ms\n"
 	"      --int3              hook functions without room for a jump too, by a breakpoint and a\n"
-	"                          handler of SIGTRAP: 1 us a poll; a program that blocks SIGTRAP\n"
+	"                          handler of SIGTRAP: 1 to 3 us a poll; a program that blocks SIGTRAP\n"
 	"                          by raw system calls is killed by it, as is one whose debugger\n"
 	"                          keeps SIGTRAP to itself\n"
 	"      --paused            record nothing until PROGRAM calls asyncflame_resume()\n"

@@ -181,7 +181,7 @@ static void print_hooks(const struct af_summary *summary, FILE *to, const struct
 	fprintf(to, "  hooked %s of %s poll functions\n", grouped(hooks->hooked, a),
 		grouped(hooks->functions, b));
 	if (hooks->trapped)
-		fprintf(to, "    %s%s of them by int3: about 1 us a poll%s\n", paint->dim,
+		fprintf(to, "    %s%s of them by int3: 1 to 3 us a poll%s\n", paint->dim,
 			grouped(hooks->trapped, a), paint->end);
 	if (hooks->left_out)
 		fprintf(to,
