@@ -4,6 +4,7 @@
  * was found, in this order:
  *
  *	polls		every function that polls, with the type that it polls
+ *	parks		functions by which threads wait
  *	futures		every coroutine, polled or not
  *	awaits		where the user wrote them
  *	vtables		of `dyn Future` and of traits that are not the standard library's
@@ -86,6 +87,7 @@ static void second_pass(struct af_builder *b)
 	af_polls_collect(b);
 	if (!b->polls.count)
 		return;
+	af_parks_collect(b);
 	af_beside_start(b);
 	af_futures_collect(b);
 	af_awaits_collect(b);

@@ -67,6 +67,9 @@ struct af_builder {
 	VECTOR(struct af_implementor) implementors; /* of the traits of `vtables` */
 	VECTOR(struct afm_driver) drivers;
 	VECTOR(struct afm_place) places;
+	VECTOR(struct afm_park) parks;
+	VECTOR(struct afm_stay) stays;
+	VECTOR(uint64_t) park_slots; /* of the GOT, by address: which hold a park's */
 	VECTOR(struct afm_waker) wakers;
 	VECTOR(struct afm_layout) layouts;
 
@@ -156,6 +159,14 @@ void af_awaits_complete(struct af_builder *b);
 void af_polls_collect(struct af_builder *b);
 /* Orders polls by address, joins those that share one, links polls and futures. */
 void af_polls_complete(struct af_builder *b);
+
+/* parks.c */
+/* After af_polls_collect: functions by which threads wait. */
+void af_parks_collect(struct af_builder *b);
+/* Then: how else code calls them. */
+void af_parks_slots(struct af_builder *b);
+/* Whether the call at `address` is one of a park; false where that cannot be told. */
+bool af_parks_called(const struct af_builder *b, uint64_t address, unsigned int size);
 
 /* Those that af_declared_complete is for. */
 void af_polls_declared(struct af_builder *b);

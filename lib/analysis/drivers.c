@@ -109,8 +109,10 @@ static void keep_driver(struct collector *c, struct afm_driver *driver, const st
 			const struct af_found_place *found, size_t n, bool block_on)
 {
 	struct af_builder *b = c->b;
-	bool called;
+	bool called, inlined = false;
 
+	for (size_t i = 0; i < n; i++)
+		inlined |= found[i].source.how == AF_SOURCE_SELF;
 	note_polls(c, found, n, &called);
 	if (!c->polls.count && !block_on)
 		return;
@@ -127,6 +129,8 @@ static void keep_driver(struct collector *c, struct afm_driver *driver, const st
 	struct afm_driver *kept = builder_push(b, drivers);
 	if (kept)
 		*kept = *driver;
+	if (inlined || block_on)
+		af_stays_add(b, &c->search.stays, driver, inlined);
 }
 
 static void keep_drivers(struct collector *c, const struct af_function *f, uint64_t address,
@@ -149,6 +153,7 @@ static void keep_drivers(struct collector *c, const struct af_function *f, uint6
 			;
 		keep_driver(c, &driver, &f->dies[0], found + i, end - i, block_on);
 	}
+	af_stays_find(b, &f->dies[0], &c->search.stays);
 	b->failed |= name.failed | shown.failed;
 	af_text_deinit(&name);
 	af_text_deinit(&shown);
@@ -198,6 +203,7 @@ static void search_function(struct collector *c, uint32_t offset, bool block_on)
 	    (f.name && !strncmp(f.name, "{async_", 7)))
 		return;
 	c->search.found.count = 0;
+	c->search.stays.polled.count = 0;
 	af_places_walk(&c->search, &f.dies[0]);
 	add_calls(c, id);
 	if (c->search.found.count && !c->b->failed)
@@ -260,6 +266,7 @@ void af_drivers_collect(struct af_builder *b)
 {
 	struct collector c = {.b = b, .search = {.b = b}};
 
+	af_parks_slots(b);
 	af_beside_callers(b, &c.callers);
 	for (size_t f = 0; f < b->info->files.count; f++)
 		search_file(&c, &b->indexes[f]);
@@ -269,6 +276,7 @@ void af_drivers_collect(struct af_builder *b)
 		for (uint32_t k = 0; k < driver->n_places; k++)
 			b->places.items[driver->first_place + k].driver = i;
 	}
+	af_stays_complete(b);
 	af_place_search_deinit(&c.search);
 	vector_deinit(&c.callers);
 	vector_deinit(&c.candidates);

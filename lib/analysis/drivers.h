@@ -50,6 +50,22 @@ struct af_found_place {
 	struct afm_place place;
 };
 
+struct af_code_span {
+	uint64_t start, end;
+};
+
+/* What a place makes of calls in [start, end). `step` is the future, until steps are made. */
+struct af_found_stay {
+	uint64_t start, end;
+	struct afm_stay stay;
+};
+
+/* Of one function, for stays.c. */
+struct af_stay_search {
+	VECTOR(struct af_code_span) polled;  /* code of inlined polls */
+	VECTOR(struct af_found_stay) places; /* of what they poll */
+};
+
 /* What is around the DIE that is being read: the function, blocks, inlined instances. */
 struct af_scope {
 	struct af_die die;
@@ -65,6 +81,7 @@ struct af_place_search {
 	bool has_frame;
 	VECTOR(struct af_scope) scopes; /* outermost first */
 	VECTOR(struct af_found_place) found;
+	struct af_stay_search stays;
 	struct af_map origins;	       /* DIE of an abstract poll -> future + 1, 0: none */
 	struct af_map pointed, valued; /* DIE of a variable's type -> the same */
 };
@@ -81,5 +98,14 @@ bool af_frame_keeps(const struct af_builder *b, unsigned int base);
    its future. */
 void af_drivers_extend(struct af_builder *b, const struct af_die *function,
 		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls);
+
+/* stays.c */
+/* Takes up the places of a driver, whose polls are inlined or not. */
+void af_stays_add(struct af_builder *b, struct af_stay_search *s, const struct afm_driver *driver,
+		  bool inlined);
+/* Adds the stays of a function, from its calls; and forgets what was searched of it. */
+void af_stays_find(struct af_builder *b, const struct af_die *function, struct af_stay_search *s);
+/* Orders all of them. */
+void af_stays_complete(struct af_builder *b);
 
 #endif

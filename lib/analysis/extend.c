@@ -11,184 +11,15 @@
 #include <elf.h>
 #include <stdlib.h>
 
+#include "analysis/code.h"
 #include "analysis/drivers.h"
-#include "patch/plan/flow.h"
 
 /* Beyond these, a driver is left with what debug info says. */
-#define CODE_MAX (1u << 20) /* bytes of one function */
 #define WORK_MAX (1u << 26) /* places times instructions */
 #define ROUNDS_MAX 100
 #define CALLS_MAX 64
-#define ENTRIES_MAX 65536 /* of one function's tables */
-#define TABLE_NEAR 96	  /* bytes of code between taking a table's address and the jump */
 
 enum { HOLDS = 1, REACHES = 2, GIVEN = 4 }; /* of a place, at an instruction */
-enum { KNOWN_TABLE = 128 };		    /* of a jump, whatever the place */
-
-struct flow {
-	struct af_builder *b;
-	VECTOR(struct af_flow_instruction) code; /* by address */
-	uint32_t *jumps;	  /* per instruction: index of its target, or AFM_NONE */
-	VECTOR(uint32_t) entries; /* of jump tables: indices of instructions */
-	uint8_t *state;
-};
-
-static bool keep_instruction(void *arg, const struct af_flow_instruction *instruction)
-{
-	struct flow *flow = arg;
-	struct af_flow_instruction *kept = vector_push(&flow->code);
-
-	flow->b->failed |= !kept;
-	if (kept)
-		*kept = *instruction;
-	return kept;
-}
-
-/* The first instruction at or behind an address. */
-static size_t lower_bound(const struct flow *flow, uint64_t address)
-{
-	size_t low = 0, high = flow->code.count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (flow->code.items[middle].address < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static uint32_t find(const struct flow *flow, uint64_t address)
-{
-	size_t i = lower_bound(flow, address);
-	bool found = i < flow->code.count && flow->code.items[i].address == address;
-	return found ? (uint32_t)i : AFM_NONE;
-}
-
-static int compare_addresses(const void *a, const void *b)
-{
-	const struct af_flow_instruction *x = a, *y = b;
-	return x->address < y->address ? -1 : x->address > y->address;
-}
-
-/* Whether control goes from instruction i on to i + 1. */
-static bool falls(const struct flow *flow, size_t i)
-{
-	const struct af_flow_instruction *in = &flow->code.items[i];
-
-	return (in->kind == AF_FLOW_ON || in->kind == AF_FLOW_NOP || in->kind == AF_FLOW_BRANCH) &&
-	       i + 1 < flow->code.count && (in + 1)->address == in->address + in->size;
-}
-
-/* The entries of a table of 32-bit distances from itself, as far as they lead to instructions. False
-   if it is none. */
-static bool read_table(struct flow *flow, uint64_t table)
-{
-	uint64_t available;
-	const uint8_t *bytes = af_object_bytes(flow->b->object, table, &available);
-	size_t before = flow->entries.count;
-
-	for (uint64_t i = 0; bytes && i + 4 <= available; i += 4) {
-		int32_t distance;
-		memcpy(&distance, bytes + i, sizeof(distance));
-		uint32_t to = find(flow, table + (uint64_t)(int64_t)distance);
-		if (to == AFM_NONE || flow->entries.count == ENTRIES_MAX)
-			break;
-		uint32_t *entry = vector_push(&flow->entries);
-		flow->b->failed |= !entry;
-		if (entry)
-			*entry = to;
-	}
-	return flow->entries.count > before;
-}
-
-/* Finds tables by the instructions that take their addresses, lea reg, [rip + rel32], in code of
-   x86-64; and which jumps follow on one. */
-static void find_tables(struct flow *flow, uint64_t start, const uint8_t *bytes, uint64_t size)
-{
-	uint64_t known = 0; /* where the last address of a table was taken */
-
-	for (size_t i = lower_bound(flow, start);
-	     i < flow->code.count && flow->code.items[i].address < start + size; i++) {
-		const struct af_flow_instruction *in = &flow->code.items[i];
-		const uint8_t *at = bytes + (in->address - start);
-		int32_t distance;
-		if (in->kind == AF_FLOW_TABLE && known && in->address - known < TABLE_NEAR)
-			flow->state[i] |= KNOWN_TABLE;
-		if (in->size != 7 || (at[0] & 0xfb) != 0x48 || at[1] != 0x8d || (at[2] & 0xc7) != 5)
-			continue;
-		memcpy(&distance, at + 3, sizeof(distance));
-		if (read_table(flow, in->address + 7 + (uint64_t)(int64_t)distance))
-			known = in->address;
-	}
-}
-
-static void find_all_tables(struct flow *flow, const struct af_die *function)
-{
-	struct af_ranges ranges;
-	uint64_t start, end, available;
-
-	if (flow->b->object->machine != EM_X86_64 || !af_ranges_start(&ranges, function))
-		return;
-	while (af_ranges_next(&ranges, &start, &end))
-		find_tables(flow, start, af_object_bytes(flow->b->object, start, &available),
-			    end - start);
-}
-
-/* What fills up to an aligned block behind a jump is nobody's way into that block. */
-static void cut_padding(struct flow *flow)
-{
-	size_t n = flow->code.count;
-
-	/* HOLDS for a while: something jumps here. */
-	for (size_t i = 0; i < n; i++)
-		if (flow->jumps[i] != AFM_NONE)
-			flow->state[flow->jumps[i]] |= HOLDS;
-	for (size_t i = 0; i < flow->entries.count; i++)
-		flow->state[flow->entries.items[i]] |= HOLDS;
-	for (size_t i = 1; i < n; i++)
-		if (flow->code.items[i].kind == AF_FLOW_NOP && !(flow->state[i] & HOLDS) &&
-		    !falls(flow, i - 1))
-			flow->code.items[i].kind = AF_FLOW_AWAY;
-	for (size_t i = 0; i < n; i++)
-		flow->state[i] &= (uint8_t)~HOLDS;
-}
-
-static bool decode(struct flow *flow, const struct af_die *function)
-{
-	struct af_ranges ranges;
-	uint64_t start, end, available, all = 0;
-
-	if (!af_ranges_start(&ranges, function))
-		return false;
-	while (af_ranges_next(&ranges, &start, &end)) {
-		const uint8_t *bytes = af_object_bytes(flow->b->object, start, &available);
-		if (start >= end || !bytes || end - start > available ||
-		    (all += end - start) > CODE_MAX)
-			return false;
-		if (!af_flow_decode(flow->b->object->machine, start, bytes, end - start,
-				    keep_instruction, flow))
-			return false;
-	}
-	size_t n = flow->code.count;
-	vector_sort(&flow->code, compare_addresses);
-	flow->jumps = reallocarray(NULL, n + 1, sizeof(*flow->jumps));
-	flow->state = calloc(n + 1, 1);
-	if (!flow->jumps || !flow->state) {
-		flow->b->failed = true;
-		return false;
-	}
-	for (size_t i = 0; i < n; i++) {
-		const struct af_flow_instruction *in = &flow->code.items[i];
-		bool jumps = in->kind == AF_FLOW_BRANCH || in->kind == AF_FLOW_JUMP;
-		flow->jumps[i] = jumps ? find(flow, in->target) : AFM_NONE;
-	}
-	find_all_tables(flow, function);
-	cut_padding(flow);
-	return n > 0 && !flow->b->failed;
-}
-
 static bool changes(const struct af_flow_instruction *in, const struct afm_place *place)
 {
 	if (place->base > 31)
@@ -204,15 +35,15 @@ static bool changes(const struct af_flow_instruction *in, const struct afm_place
 }
 
 /* Sets `bit` for the instructions in a span of code. */
-static void mark(struct flow *flow, uint64_t start, uint64_t end, uint8_t bit)
+static void mark(struct af_code *flow, uint64_t start, uint64_t end, uint8_t bit)
 {
-	for (size_t i = lower_bound(flow, start);
+	for (size_t i = af_code_lower_bound(flow, start);
 	     i < flow->code.count && flow->code.items[i].address < end; i++)
 		flow->state[i] |= bit;
 }
 
 /* Whether an entry of a table is or was in this state. */
-static bool any_entry(const struct flow *flow, uint8_t bit)
+static bool any_entry(const struct af_code *flow, uint8_t bit)
 {
 	for (size_t i = 0; i < flow->entries.count; i++)
 		if (flow->state[flow->entries.items[i]] & bit)
@@ -221,7 +52,7 @@ static bool any_entry(const struct flow *flow, uint8_t bit)
 }
 
 /* Carries REACHES backwards: what can get to an instruction that has it. */
-static void reach(struct flow *flow)
+static void reach(struct af_code *flow)
 {
 	bool again = true;
 
@@ -231,8 +62,8 @@ static void reach(struct flow *flow)
 		for (size_t i = flow->code.count; i-- > 0;) {
 			if (flow->state[i] & REACHES)
 				continue;
-			if (((flow->state[i] & KNOWN_TABLE) && by_table) ||
-			    (falls(flow, i) && (flow->state[i + 1] & REACHES)) ||
+			if (((flow->state[i] & AF_CODE_TABLE) && by_table) ||
+			    (af_code_falls(flow, i) && (flow->state[i + 1] & REACHES)) ||
 			    (flow->jumps[i] != AFM_NONE &&
 			     (flow->state[flow->jumps[i]] & REACHES))) {
 				flow->state[i] |= REACHES;
@@ -243,9 +74,9 @@ static void reach(struct flow *flow)
 }
 
 /* Takes HOLDS from where an instruction leads that the place does not survive. */
-static bool take_away(struct flow *flow, size_t i)
+static bool take_away(struct af_code *flow, size_t i)
 {
-	uint32_t next[2] = {falls(flow, i) ? (uint32_t)i + 1 : AFM_NONE, flow->jumps[i]};
+	uint32_t next[2] = {af_code_falls(flow, i) ? (uint32_t)i + 1 : AFM_NONE, flow->jumps[i]};
 	bool taken = false;
 
 	for (int k = 0; k < 2; k++) {
@@ -254,7 +85,7 @@ static bool take_away(struct flow *flow, size_t i)
 		flow->state[next[k]] &= (uint8_t)~HOLDS;
 		taken = true;
 	}
-	for (size_t k = 0; (flow->state[i] & KNOWN_TABLE) && k < flow->entries.count; k++) {
+	for (size_t k = 0; (flow->state[i] & AF_CODE_TABLE) && k < flow->entries.count; k++) {
 		uint8_t *entry = &flow->state[flow->entries.items[k]];
 		taken |= (*entry & (HOLDS | GIVEN)) == HOLDS;
 		if (!(*entry & GIVEN))
@@ -265,13 +96,13 @@ static bool take_away(struct flow *flow, size_t i)
 
 /* HOLDS where the place holds on every way: begins with all that a known way leads to, and takes
    away until nothing changes. False if that cannot be told. */
-static bool hold(struct flow *flow, const struct afm_place *place, uint32_t entry)
+static bool hold(struct af_code *flow, const struct afm_place *place, uint32_t entry)
 {
 	size_t n = flow->code.count;
 	bool again = true;
 
 	for (size_t i = 0; i < n; i++) {
-		if (falls(flow, i))
+		if (af_code_falls(flow, i))
 			flow->state[i + 1] |= HOLDS;
 		if (flow->jumps[i] != AFM_NONE)
 			flow->state[flow->jumps[i]] |= HOLDS;
@@ -292,7 +123,7 @@ static bool hold(struct flow *flow, const struct afm_place *place, uint32_t entr
 	/* A jump table outside could lead to anywhere. */
 	for (size_t i = 0; i < n; i++)
 		if (flow->code.items[i].kind == AF_FLOW_TABLE &&
-		    !(flow->state[i] & (HOLDS | KNOWN_TABLE)))
+		    !(flow->state[i] & (HOLDS | AF_CODE_TABLE)))
 			return false;
 	return !again;
 }
@@ -304,7 +135,8 @@ static bool same_where(const struct afm_place *a, const struct afm_place *b)
 }
 
 /* What debug info does not say, as further places. */
-static void add_derived(struct flow *flow, const struct afm_place *where, struct afm_driver *driver)
+static void add_derived(struct af_code *flow, const struct afm_place *where,
+			struct afm_driver *driver)
 {
 	struct afm_place *last = NULL;
 
@@ -327,7 +159,7 @@ static void add_derived(struct flow *flow, const struct afm_place *where, struct
 	}
 }
 
-static bool is_target(const struct flow *flow, uint32_t i)
+static bool is_target(const struct af_code *flow, uint32_t i)
 {
 	for (size_t k = 0; k < flow->code.count; k++)
 		if (flow->jumps[k] == i)
@@ -337,17 +169,18 @@ static bool is_target(const struct flow *flow, uint32_t i)
 
 /* The code ahead of a call of the future's poll may say what it hands over: `lea rdi, [rsp+48]`,
    or `mov rdi, r14`. Looks back over the few instructions that surely run before it. */
-static void see_call(struct flow *flow, struct afm_driver *driver, const struct af_poll_code *call)
+static void see_call(struct af_code *flow, struct afm_driver *driver,
+		     const struct af_poll_code *call)
 {
 	static const int8_t registers[] = {[AFM_R_RDI] = 5, [AFM_R_RSI] = 4, [AFM_R_RDX] = 1};
-	uint32_t i = find(flow, call->start);
+	uint32_t i = af_code_find(flow, call->start);
 
 	if (i == AFM_NONE || !call->self_register || call->self_register > AFM_R_RDX)
 		return;
 	int8_t self = registers[call->self_register];
 	for (uint32_t k = i, steps = 0; k > 0 && steps < 12; k--, steps++) {
 		const struct af_flow_instruction *in = &flow->code.items[k - 1];
-		if (is_target(flow, k) || !falls(flow, k - 1) || (in->changes & 1u << 7))
+		if (is_target(flow, k) || !af_code_falls(flow, k - 1) || (in->changes & 1u << 7))
 			return;
 		if (!(in->changes >> self & 1))
 			continue;
@@ -378,10 +211,10 @@ static bool seen_before(const struct afm_place *given, size_t k)
 	return false;
 }
 
-static void extend(struct flow *flow, struct afm_driver *driver, const struct afm_place *given,
+static void extend(struct af_code *flow, struct afm_driver *driver, const struct afm_place *given,
 		   size_t n, const struct af_poll_code *polls, size_t n_polls)
 {
-	uint32_t entry = find(flow, driver->address);
+	uint32_t entry = af_code_find(flow, driver->address);
 
 	if ((n + n_polls) * flow->code.count > WORK_MAX)
 		return;
@@ -389,7 +222,7 @@ static void extend(struct flow *flow, struct afm_driver *driver, const struct af
 		if (seen_before(given, k))
 			continue;
 		for (size_t i = 0; i < flow->code.count; i++)
-			flow->state[i] &= KNOWN_TABLE;
+			flow->state[i] &= AF_CODE_TABLE;
 		for (size_t i = k; i < n; i++)
 			if (same_where(&given[i], &given[k]))
 				mark(flow, given[i].start, given[i].end, GIVEN);
@@ -404,9 +237,9 @@ static void extend(struct flow *flow, struct afm_driver *driver, const struct af
 void af_drivers_extend(struct af_builder *b, const struct af_die *function,
 		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls)
 {
-	struct flow flow = {.b = b};
+	struct af_code flow = {.b = b};
 
-	if (decode(&flow, function)) {
+	if (af_code_decode(&flow, function)) {
 		for (size_t i = 0; i < n_polls && i < CALLS_MAX; i++)
 			see_call(&flow, driver, &polls[i]);
 		/* The table moves while it grows. */
@@ -419,8 +252,5 @@ void af_drivers_extend(struct af_builder *b, const struct af_die *function,
 		b->failed |= !given;
 		free(given);
 	}
-	vector_deinit(&flow.code);
-	vector_deinit(&flow.entries);
-	free(flow.jumps);
-	free(flow.state);
+	af_code_deinit(&flow);
 }

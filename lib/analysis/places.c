@@ -167,6 +167,21 @@ static void add_places(struct af_place_search *s, const struct af_place_source *
 	}
 }
 
+static void note_polled(struct af_place_search *s, const struct af_die *instance)
+{
+	struct af_ranges ranges;
+	struct af_code_span span;
+
+	if (!af_ranges_start(&ranges, instance))
+		return;
+	while (af_ranges_next(&ranges, &span.start, &span.end)) {
+		struct af_code_span *added = vector_push(&s->stays.polled);
+		s->b->failed |= !added;
+		if (added)
+			*added = span;
+	}
+}
+
 /* `self` of an inlined poll: its first parameter. */
 static void see_self(struct af_place_search *s, uint32_t future, const struct af_die *instance)
 {
@@ -249,6 +264,7 @@ void af_places_walk(struct af_place_search *s, const struct af_die *function)
 			if (future == AFM_NONE)
 				break;
 			see_self(s, future, &die);
+			note_polled(s, &die);
 			af_walk_skip_children(&walk);
 			break;
 		case DW_TAG_lexical_block:
@@ -273,4 +289,6 @@ void af_place_search_deinit(struct af_place_search *s)
 	af_map_deinit(&s->valued);
 	vector_deinit(&s->scopes);
 	vector_deinit(&s->found);
+	vector_deinit(&s->stays.polled);
+	vector_deinit(&s->stays.places);
 }

@@ -255,6 +255,7 @@ static void add_poll(struct af_builder *b, const struct af_function *f,
 		.n_params = f->n_params > 255 ? 255 : (uint8_t)f->n_params,
 		.site = AFM_NONE,
 		.root = AFM_NONE,
+		.step = AFM_NONE,
 	};
 	poll.name = b->futures.items[future].name;
 	poll.symbol = af_strings_add(&b->strings, f->symbol);

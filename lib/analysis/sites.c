@@ -17,6 +17,7 @@ struct planned {
 	uint64_t address;
 	uint32_t size;
 	uint32_t root, future; /* which of several at one address is kept */
+	uint32_t park;	       /* it is no poll; or AFM_NONE */
 	uint32_t site, refusal;
 };
 
@@ -169,7 +170,7 @@ struct af_sites *af_sites_create(const struct af_builder *b)
 {
 	struct af_sites *s = calloc(1, sizeof(*s));
 
-	if (!s || !vector_reserve(&s->polls, b->polls.count)) {
+	if (!s || !vector_reserve(&s->polls, b->polls.count + b->parks.count)) {
 		free(s);
 		return NULL;
 	}
@@ -182,8 +183,14 @@ struct af_sites *af_sites_create(const struct af_builder *b)
 							   .size = poll->size,
 							   .root = poll->root,
 							   .future = poll->first_future,
+							   .park = AFM_NONE,
 							   .site = AFM_NONE};
 	}
+	for (uint32_t i = 0; i < b->parks.count; i++)
+		*vector_push(&s->polls) = (struct planned){.address = b->parks.items[i].address,
+							   .size = b->parks.items[i].size,
+							   .park = i,
+							   .site = AFM_NONE};
 	return s;
 }
 
@@ -231,13 +238,25 @@ void af_sites_plan(struct af_sites *s)
 
 void af_sites_complete(struct af_builder *b, struct af_sites *s)
 {
-	if (s->failed || s->polls.count != b->polls.count) {
+	uint32_t poll = 0;
+
+	if (s->failed || s->polls.count != b->polls.count + b->parks.count) {
 		b->failed = true;
 		return;
 	}
-	for (size_t i = 0; i < b->polls.count; i++) {
-		b->polls.items[i].site = s->polls.items[i].site;
-		b->polls.items[i].refusal = s->polls.items[i].refusal;
+	for (size_t i = 0; i < s->polls.count; i++) {
+		const struct planned *planned = &s->polls.items[i];
+		bool park = planned->park != AFM_NONE;
+		uint32_t number = park ? (uint32_t)b->polls.count + planned->park : poll;
+		if (planned->site != AFM_NONE)
+			s->sites.items[planned->site].poll = number;
+		if (park) {
+			b->parks.items[planned->park].site = planned->site;
+			b->parks.items[planned->park].refusal = planned->refusal;
+			continue;
+		}
+		b->polls.items[poll].site = planned->site;
+		b->polls.items[poll++].refusal = planned->refusal;
 	}
 	take(&b->sites, &s->sites);
 	take(&b->fixups, &s->fixups);

@@ -296,6 +296,32 @@ static void make_cases(struct stepper *s, uint32_t at)
 	s->b->steps.items[at] = step;
 }
 
+/* What drivers poll: by `stays` where that is inlined, else by the hooks of its polls. */
+static void make_driven(struct stepper *s)
+{
+	struct af_builder *b = s->b;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < b->stays.count; i++) {
+		struct afm_stay stay = b->stays.items[i];
+		uint32_t type = b->futures.items[stay.step].type;
+		if (!leads(s, type, 0))
+			continue;
+		stay.step = step_for(s, type);
+		b->stays.items[kept++] = stay;
+	}
+	b->stays.count = kept;
+	for (size_t i = 0; i < b->drivers.count; i++) {
+		const struct afm_future *future = &b->futures.items[b->drivers.items[i].future];
+		uint32_t step = leads(s, future->type, 0) ? step_for(s, future->type) : AFM_NONE;
+		for (uint32_t k = 0; k < future->n_polls; k++) {
+			uint32_t poll = b->future_polls.items[future->first_poll + k];
+			if (b->polls.items[poll].n_futures == 1)
+				b->polls.items[poll].step = step;
+		}
+	}
+}
+
 void af_steps_make(struct af_builder *b)
 {
 	size_t n = b->types.count;
@@ -318,6 +344,7 @@ void af_steps_make(struct af_builder *b)
 		if (leads(&s, type, 0))
 			b->vtables.items[i].step = step_for(&s, type);
 	}
+	make_driven(&s);
 	for (uint32_t i = 0; i < s.queue.count && !b->failed; i++)
 		make_cases(&s, i);
 out:

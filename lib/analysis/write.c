@@ -73,7 +73,7 @@ struct af_error *af_builder_write(struct af_builder *b, const char *path, void *
 		PART(types), PART(fields), PART(variants), PART(futures), PART(polls),
 		PART(poll_futures), PART(future_polls), PART(roots), PART(sites), PART(fixups),
 		PART(code), PART(steps), PART(step_cases), PART(step_ways), PART(vtables), PART(drivers),
-		PART(places), PART(wakers), PART(layouts),
+		PART(places), PART(parks), PART(stays), PART(wakers), PART(layouts),
 #undef PART
 	};
 	/* clang-format on */
@@ -124,6 +124,9 @@ void af_builder_deinit(struct af_builder *b)
 	vector_deinit(&b->implementors);
 	vector_deinit(&b->drivers);
 	vector_deinit(&b->places);
+	vector_deinit(&b->parks);
+	vector_deinit(&b->stays);
+	vector_deinit(&b->park_slots);
 	vector_deinit(&b->wakers);
 	vector_deinit(&b->block_ons);
 	vector_deinit(&b->layouts);

@@ -83,6 +83,8 @@ static bool tables_ok(const struct afm_header *h)
 	       table_ok(h, &h->vtables, sizeof(struct afm_vtable)) &&
 	       table_ok(h, &h->drivers, sizeof(struct afm_driver)) &&
 	       table_ok(h, &h->places, sizeof(struct afm_place)) &&
+	       table_ok(h, &h->parks, sizeof(struct afm_park)) &&
+	       table_ok(h, &h->stays, sizeof(struct afm_stay)) &&
 	       table_ok(h, &h->wakers, sizeof(struct afm_waker)) &&
 	       table_ok(h, &h->layouts, sizeof(struct afm_layout));
 }
@@ -143,7 +145,8 @@ static bool polls_ok(const struct checker *c)
 		if (!string_ok(c, e->name) || !string_ok(c, e->symbol) || !string_ok(c, e->file) ||
 		    e->address < last || e->n_futures < 1 ||
 		    !range_ok(e->first_future, e->n_futures, h->poll_futures.count) ||
-		    !index_ok(e->site, h->sites.count) || !index_ok(e->root, h->roots.count))
+		    !index_ok(e->site, h->sites.count) || !index_ok(e->root, h->roots.count) ||
+		    !index_ok(e->step, h->steps.count))
 			return false;
 		last = e->address;
 	}
@@ -202,7 +205,8 @@ static bool sites_ok(const struct checker *c)
 	const struct afm_header *h = c->h;
 	const struct afm_fixup *fixups = af_futuremap_table(&c->map, &h->fixups);
 	FOR_EACH (c, sites, struct afm_site) {
-		if (e->poll >= h->polls.count || e->code_length > AFM_SITE_CODE_MAX ||
+		if (e->poll >= h->polls.count + h->parks.count ||
+		    e->code_length > AFM_SITE_CODE_MAX ||
 		    !range_ok(e->code, e->code_length, h->code.count) || !site_ok(e) ||
 		    !range_ok(e->first_fixup, e->n_fixups, h->fixups.count))
 			return false;
@@ -236,6 +240,19 @@ static bool rest_ok(const struct checker *c)
 		if (e->driver >= h->drivers.count || e->start >= e->end ||
 		    (e->base > AFM_B_REGISTER_MAX && e->base != AFM_B_CFA))
 			return false;
+	last = 0;
+	FOR_EACH (c, parks, struct afm_park) {
+		if (e->address < last || !string_ok(c, e->name) ||
+		    !index_ok(e->site, h->sites.count))
+			return false;
+		last = e->address;
+	}
+	last = 0;
+	FOR_EACH (c, stays, struct afm_stay) {
+		if (e->address <= last || e->base > AFM_B_REGISTER_MAX || e->step >= h->steps.count)
+			return false;
+		last = e->address;
+	}
 	last = 0;
 	FOR_EACH (c, wakers, struct afm_waker) {
 		if (e->address < last || e->type >= h->types.count)

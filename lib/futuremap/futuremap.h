@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 10
+#define AFM_VERSION 11
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -150,7 +150,8 @@ struct afm_poll {
 	uint32_t site;		/* index in `sites`, or AFM_NONE */
 	uint32_t refusal;	/* enum af_refusal (patch/plan/site.h): why no jump fits; else 0 */
 	uint32_t root;		/* index in `roots`, or AFM_NONE */
-	uint32_t reserved;
+	uint32_t step;		/* index in `steps` of its future, where a driver polls that, so
+				   that nothing else tells where it is parked; or AFM_NONE */
 };
 #define AFM_PF_AMBIGUOUS 1u	/* several functions folded into this address */
 
@@ -225,7 +226,7 @@ struct afm_step_way {
 #define AFM_SITE_CODE_MAX 96
 struct afm_site {
 	uint64_t address;	/* of the first byte that is replaced (behind an endbr64) */
-	uint32_t poll;		/* index in `polls` */
+	uint32_t poll;		/* index in `polls`; behind their end: in `parks` */
 	uint32_t code;		/* byte offset in `code` */
 	uint16_t code_length;
 	uint8_t displaced;	/* number of original bytes the code replaces, >= patch */
@@ -314,6 +315,40 @@ struct afm_place {
 #define AFM_PL_POINTER 1u	/* at base + offset lies a pointer to the future (- then) */
 #define AFM_PL_DERIVED 2u	/* not in debug info: carried on from another place through the code */
 
+/*
+ * A function by which a thread waits: std::thread::park and its like, by its name. A driver whose
+ * polls are inlined calls one between two of them, and the call's return address tells by `stays`
+ * where its future is.
+ */
+struct afm_park {
+	uint64_t address;	/* entry; no poll's */
+	uint32_t size;		/* bytes */
+	uint32_t name;		/* string: its symbol */	uint32_t site;		/* as of a poll */
+	uint32_t refusal;
+	uint32_t flags;		/* AFM_PK_* */
+	uint32_t reserved;
+};
+#define AFM_PK_CONTEXT 1u	/* does not wait, but runs a driver's loop, in another frame: it is
+				   called where a stay is known, which holds for waits inside */
+#define AFM_PK_INSIDE 2u	/* waits in such a loop, and is called by nobody else */
+
+/*
+ * A call in a driver's code between two polls of its future, which are inlined: when it has the return
+ * address `address`, the future may be looked at, as it is not being polled. Ordered by address.
+ */
+struct afm_stay {
+	uint64_t address;
+	int64_t offset, then;	/* where it is: as in a place of a driver */
+	uint64_t quiet;		/* bit n set: a way leads from here to the stay with number n of
+				   this driver on which nothing is polled */
+	uint32_t step;		/* index in `steps` of the future */
+	uint16_t base;		/* a register */
+	uint8_t flags;		/* AFM_PL_POINTER, AFM_PL_HELD */
+	uint8_t number;		/* among the driver's, by address; 255: not known */
+};
+#define AFM_PL_HELD 4u		/* the driver only hands it on, to what polls it: says where it is,
+				   and not that nobody polls it now */
+
 /* One number that later stations need, by name: "tokio.Header.vtable" = 16.
    Sorted by name (byte order), so that a look-up is a binary search. */
 struct afm_layout {
@@ -348,6 +383,8 @@ struct afm_header {
 	struct afm_table vtables;	/* sorted by address */
 	struct afm_table drivers;	/* sorted by address */
 	struct afm_table places;	/* of drivers, one driver's after another's */
+	struct afm_table parks;		/* sorted by address */
+	struct afm_table stays;		/* sorted by address */
 	struct afm_table wakers;	/* sorted by address */
 	struct afm_table layouts;
 };
@@ -370,6 +407,8 @@ _Static_assert(sizeof(struct afm_fixup) == 16, "afm_fixup");
 _Static_assert(sizeof(struct afm_vtable) == 16, "afm_vtable");
 _Static_assert(sizeof(struct afm_driver) == 40, "afm_driver");
 _Static_assert(sizeof(struct afm_place) == 40, "afm_place");
+_Static_assert(sizeof(struct afm_park) == 32, "afm_park");
+_Static_assert(sizeof(struct afm_stay) == 40, "afm_stay");
 _Static_assert(sizeof(struct afm_waker) == 16, "afm_waker");
 _Static_assert(sizeof(struct afm_layout) == 16, "afm_layout");
 
@@ -428,6 +467,8 @@ AF_TABLE_ACCESSOR(step_ways, struct afm_step_way)
 AF_TABLE_ACCESSOR(vtables, struct afm_vtable)
 AF_TABLE_ACCESSOR(drivers, struct afm_driver)
 AF_TABLE_ACCESSOR(places, struct afm_place)
+AF_TABLE_ACCESSOR(parks, struct afm_park)
+AF_TABLE_ACCESSOR(stays, struct afm_stay)
 AF_TABLE_ACCESSOR(wakers, struct afm_waker)
 AF_TABLE_ACCESSOR(layouts, struct afm_layout)
 #undef AF_TABLE_ACCESSOR

@@ -38,7 +38,7 @@
 
 	.text
 
-.macro begin_stub name main
+.macro begin_stub name main personality=af_stub_personality
 	.globl	\main
 	.hidden	\main
 	.globl	\name
@@ -47,7 +47,7 @@
 	.p2align 6
 \main:
 	.cfi_startproc
-	.cfi_personality 0x1b, af_stub_personality
+	.cfi_personality 0x1b, \personality
 	movq	af_main_hooks(%rip), %r10
 	leaq	(%r10,%r11,2), %r10
 \name:
@@ -138,6 +138,7 @@
 /* A coroutine: its `__state` says at entry whether this is its first poll, and after
    return whether it is done or where it is parked. */
 begin_stub af_stub_coroutine af_main_coroutine
+.Lcoroutine:
 	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
 	jnz	2f
 1:	call_function
@@ -168,6 +169,7 @@ end_stub af_stub_coroutine
 /* A hand-written poll, or a root known by its address: the tag of the returned Poll says
    how it ended. */
 begin_stub af_stub_plain af_main_plain
+.Lplain:
 	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
 	jnz	2f
 .Lplain_decided:
@@ -274,6 +276,92 @@ af_off_forked:
 	jmp	*%r11
 	.cfi_endproc
 	.size	af_off_forked, . - af_off_forked
+
+/* Where a future that a driver polls was parked until now. Any poll: the registers of its arguments
+   are kept. */
+.macro read_driven
+	testb	$AF_HOOK_UNDECIDED, AF_HOOK_FLAGS(%r10)
+	jnz	.Lunread\@
+	pushq	%rcx
+	pushq	%r8
+	pushq	%r9
+	pushq	%r11
+	movslq	AF_HOOK_SELF(%r10), %rax
+	movq	(%rbp,%rax), %rdi
+	movq	%r10, %rsi
+	call	af_driven_poll
+	popq	%r11
+	popq	%r9
+	popq	%r8
+	popq	%rcx
+	movq	AF_FRAME_RDX(%rbp), %rdx
+	movq	AF_FRAME_RSI(%rbp), %rsi
+	movq	AF_FRAME_RDI(%rbp), %rdi
+	movq	AF_FRAME_HOOK(%rbp), %r10
+.Lunread\@:
+.endm
+
+begin_stub af_stub_driven_coroutine af_main_driven_coroutine
+	read_driven
+	jmp	.Lcoroutine
+end_stub af_stub_driven_coroutine
+
+begin_stub af_stub_driven_plain af_main_driven_plain
+	read_driven
+	jmp	.Lplain
+end_stub af_stub_driven_plain
+
+/* A function that waits: nothing is recorded of it, but of the future that its caller drives, if
+   it does. Instead of rdi the frame then holds that future's address. */
+begin_stub af_stub_park af_main_park af_park_personality
+	pushq	%rcx
+	pushq	%r8
+	pushq	%r9
+	pushq	%r11
+	pushq	%r15
+	pushq	%r14
+	pushq	%r13
+	pushq	%r12
+	pushq	%rbx
+	pushq	%rax			/* to align */
+	/* Of waiting threads only rsp is known from outside, and callees need not keep rbp in
+	   memory. */
+	.cfi_def_cfa %rsp, 16-AF_FRAME_SAVED
+	movq	%r10, %rdi
+	movq	%rsp, %rsi
+	movq	%rbp, %rdx
+	call	af_driven_wait
+	movq	AF_FRAME_SAVED+48(%rbp), %r11
+	movq	AF_FRAME_SAVED+56(%rbp), %r9
+	movq	AF_FRAME_SAVED+64(%rbp), %r8
+	movq	AF_FRAME_SAVED+72(%rbp), %rcx
+	movq	AF_FRAME_RDX(%rbp), %rdx
+	movq	AF_FRAME_RSI(%rbp), %rsi
+	movq	AF_FRAME_RDI(%rbp), %rdi
+	movq	%rax, AF_FRAME_RDI(%rbp)
+	xorl	%eax, %eax
+	call	*%r11
+	.cfi_def_cfa %rbp, 16
+	cmpq	$0, AF_FRAME_RDI(%rbp)
+	je	1f
+	pushq	%rax
+	pushq	%rdx
+	movq	AF_FRAME_RDI(%rbp), %rdi
+	leaq	AF_FRAME_SAVED(%rbp), %rsi
+	call	af_driven_waited
+	popq	%rdx
+	popq	%rax
+1:	.cfi_remember_state
+	leave
+	.cfi_def_cfa %rsp, 8
+	ret
+	.cfi_restore_state
+	.globl	af_enter_park
+	.hidden	af_enter_park
+	.p2align 4
+af_enter_park:
+	ret
+end_stub af_stub_park
 
 /* The slow paths keep every register but flags; their C parts use no vector registers
    (-mgeneral-regs-only). Called with rsp 16-aligned. */

@@ -42,6 +42,7 @@ struct walk {
 	bool guarded;	/* pointers may be followed only inside the guard */
 	bool inside;	/* ... where we are */
 	bool refused;	/* ... which was closed to us */
+	bool own;	/* nobody frees anything, if only we are right about what is there */
 	bool careful;	/* no guard: what is behind pointers may be freed meanwhile */
 	bool failed;	/* ... and was */
 };
@@ -156,6 +157,10 @@ static uint64_t load_tag(uint64_t at, unsigned size)
 static uint64_t load_far(struct walk *w, uint64_t at, unsigned size)
 {
 	uint64_t number = 0;
+	if (w->own) {
+		w->failed |= size && !af_are_readable(at, size);
+		return w->failed ? 0 : load_tag(at, size);
+	}
 	struct {
 		uint64_t base, length;
 	} to = {(uint64_t)&number, size}, from = {at, size};
@@ -300,7 +305,7 @@ static uint64_t now(void)
 }
 
 /* The slot first, then the time: see af_chunk.taken. */
-static void record_now(enum afr_kind kind, uint64_t word1)
+void af_parked_note(enum afr_kind kind, uint64_t word1)
 {
 	struct afr_record *record = af_record_slot();
 	commit(record, kind, now(), word1);
@@ -329,7 +334,7 @@ static void begin_walk(struct walk *w)
 		af_record_refill();
 	/* One by one: the compiler would clear the whole of it, by a call to libc's memset. */
 	w->session = af_record_session();
-	w->guarded = w->inside = w->refused = w->careful = w->failed = false;
+	w->guarded = w->inside = w->refused = w->careful = w->own = w->failed = false;
 	w->trail.head = NULL;
 }
 
@@ -349,7 +354,7 @@ static uint64_t start_of(uint64_t header, uint64_t root)
 	return header + ((uint32_t)root & ((1u << ROOT_PLACE_SHIFT) - 1));
 }
 
-static void walk_task(struct walk *w, uint64_t header, uint64_t root)
+static void walk_task(struct walk *w, uint64_t header, uint64_t root, bool far)
 {
 	w->n_todo = w->n_leaves = 0;
 	w->place = place_of(root);
@@ -357,6 +362,7 @@ static void walk_task(struct walk *w, uint64_t header, uint64_t root)
 		.at = start_of(header, root),
 		.step = (uint32_t)(root >> ROOT_STEP_SHIFT) & 0x1fffffff,
 		.place = &af_parked_places[w->place],
+		.far = far,
 	};
 	for (uint32_t i = 0; w->n_todo && i < BUDGET; i++)
 		look_at(w, w->todo[--w->n_todo]);
@@ -377,7 +383,7 @@ static void walk_known(struct walk *w, uint64_t header, uint64_t root)
 		return;
 	}
 	af_trail_begin(&w->trail, root, now, at);
-	walk_task(w, header, root);
+	walk_task(w, header, root, false);
 	af_trail_end(&w->trail, w->leaves, w->n_leaves);
 }
 
@@ -401,11 +407,56 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 	record_leaves(&w, hook->payload);
 }
 
+/* --- what threads drive themselves --------------------------------------------------- */
+
+uint64_t af_parked_future(uint32_t place, uint32_t step)
+{
+	if (step >= 1u << 29 || !atomic_load(&af_parked_places[place].loaded))
+		return 0;
+	return ROOT_READ | (uint64_t)step << ROOT_STEP_SHIFT | place << ROOT_PLACE_SHIFT;
+}
+
+void af_parked_read(uint64_t at, uint64_t root, uint64_t payload)
+{
+	struct walk w;
+	begin_walk(&w);
+	if (!w.session || !root)
+		return;
+	walk_known(&w, at, root);
+	record_leaves(&w, payload);
+}
+
+/* Whether it has been polled before, and is not done: of a coroutine its state tells. */
+static bool is_suspended(struct walk *w, uint64_t at, uint64_t root)
+{
+	const struct af_parked_place *p = &af_parked_places[place_of(root)];
+	const struct afm_step *step = &p->steps[(uint32_t)(root >> ROOT_STEP_SHIFT) & 0x1fffffff];
+	unsigned size = step->tag_size ? step->tag_size : 1;
+	uint64_t tag = load_far(w, at + step->tag_offset, size);
+	return !w->failed && (!(step->flags & AFM_SF_COROUTINE) || tag >= 3);
+}
+
+bool af_parked_read_doubtful(uint64_t at, uint64_t root, bool far, uint64_t payload)
+{
+	struct walk w;
+	begin_walk(&w);
+	if (!w.session || !root)
+		return false;
+	w.careful = w.own = true;
+	if (!is_suspended(&w, at, root))
+		return false;
+	walk_task(&w, at, root, far);
+	if (w.failed || !w.n_leaves)
+		return false;
+	record_leaves(&w, payload);
+	return true;
+}
+
 void af_parked_stop(uint32_t place)
 {
 	struct af_session *s = af_parked_places_stop(place) ? af_record_session() : NULL;
 	if (s && !atomic_load(&s->confined))
-		record_now(AFR_UNLOADED, af_parked_places[place].number);
+		af_parked_note(AFR_UNLOADED, af_parked_places[place].number);
 }
 
 /* --- the end ------------------------------------------------------------------------- */
@@ -430,8 +481,8 @@ static bool read_dropped(struct walk *w, uint64_t header, uint64_t root)
 	/* It is not ours to forbid ourselves what a sandbox kills for. */
 	w->refused = again.refused =
 		atomic_load(&w->session->confined) || atomic_load(&dropped_time) > DROPPED_TIME;
-	walk_task(w, header, root);
-	walk_task(&again, header, root);
+	walk_task(w, header, root, false);
+	walk_task(&again, header, root, false);
 	return !w->failed && !again.failed && same_leaves(w, &again);
 }
 
@@ -452,5 +503,5 @@ void af_parked_dropped(uint32_t place, uint64_t header, uint64_t root, uint64_t 
 		return;
 	if (read)
 		record_leaves(&w, dropped & ~AFR_SUBJECT_MASK);
-	record_now(AFR_DROPPED, dropped);
+	af_parked_note(AFR_DROPPED, dropped);
 }

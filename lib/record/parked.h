@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "futuremap/futuremap.h"
+#include "record/rawtrace.h"
 #include "record/session.h"
 
 struct af_hook;
@@ -45,6 +46,18 @@ uint64_t af_parked_root(uint32_t place, const struct afm_root *root);
 /* From the stubs of roots, at entry: records where the task at `header` was parked. No
    libc, no vector registers, signal safe. */
 void af_parked_record(uint64_t header, const struct af_hook *hook);
+
+/* The same of a future that no task holds, and of which nobody can take anything away now; `root`
+   as of af_parked_future(), `payload` the records' function. */
+void af_parked_read(uint64_t at, uint64_t root, uint64_t payload);
+/* Another one that is perhaps not there: its pointers are followed through the kernel, and with `far`
+   all of it is read so. False, and nothing recorded, if something was not there, or it is not
+   waiting for anything. */
+bool af_parked_read_doubtful(uint64_t at, uint64_t root, bool far, uint64_t payload);
+/* Of values of step `step` of place `place`; 0 if they are not to be read. */
+uint64_t af_parked_future(uint32_t place, uint32_t step);
+/* Writes a record. */
+void af_parked_note(enum afr_kind kind, uint64_t word1);
 
 /*
  * A runtime that shuts down is about to drop the future of the task at `header`, of an object at

@@ -45,6 +45,8 @@ static void copy_tables(struct af_parked_place *p, const struct af_futuremap *fr
 	p->ways = copy_table(from, &h->step_ways, sizeof(*p->ways));
 	p->vtables = copy_table(from, &h->vtables, sizeof(*p->vtables));
 	p->n_vtables = (uint32_t)h->vtables.count;
+	p->stays = copy_table(from, &h->stays, sizeof(*p->stays));
+	p->n_stays = (uint32_t)h->stays.count;
 	p->tokio_state = AFM_NONE;
 	if (af_futuremap_layout(from, "tokio.Header.state", &state) && state < 4096)
 		p->tokio_state = (uint32_t)state;
@@ -62,6 +64,8 @@ bool af_parked_start(uint32_t place, const struct af_futuremap *from, uint64_t l
 			p->ways = same->ways;
 			p->vtables = same->vtables;
 			p->n_vtables = same->n_vtables;
+			p->stays = same->stays;
+			p->n_stays = same->n_stays;
 			p->tokio_state = same->tokio_state;
 		} else {
 			copy_tables(p, from);
@@ -69,7 +73,7 @@ bool af_parked_start(uint32_t place, const struct af_futuremap *from, uint64_t l
 		p->number = number;
 		p->load_bias = load_bias;
 	}
-	if (!p->steps || !p->cases || !p->ways || !p->vtables)
+	if (!p->steps || !p->cases || !p->ways || !p->vtables || !p->stays)
 		return false;
 	if (p->n_vtables) {
 		p->low = p->vtables[0].address + load_bias;

@@ -20,7 +20,8 @@ struct af_parked_place {
 	const struct afm_step_case *cases;
 	const struct afm_step_way *ways;
 	const struct afm_vtable *vtables; /* by address */
-	uint32_t n_vtables;
+	const struct afm_stay *stays;	  /* by address */
+	uint32_t n_vtables, n_stays;
 	uint32_t tokio_state; /* offset of Header.state, or AFM_NONE */
 	uint32_t number;      /* of the object in the session */
 	uint64_t load_bias;

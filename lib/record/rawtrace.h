@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define AFR_MAGIC "AFRAW\0\1\n"
-#define AFR_VERSION 4
+#define AFR_VERSION 5
 
 /*
  * One record, 16 bytes, written by one thread into its own chunk:
@@ -50,6 +50,10 @@ enum afr_kind {
 			      back they begin anew; subject: number of the object */
 	AFR_PAUSED,	   /* from now on polls that begin are not recorded */
 	AFR_RESUMED,	   /* ... and from now on they are. word1: ticks since when not */
+	AFR_WAIT,	   /* a thread waits, and so does the future that it drives, between two
+			      polls that are inlined in the driver; subject: address of the
+			      future. Where it stands, as before an ENTER */
+	AFR_WAITED,	   /* ... and goes on; subject: the same */
 	AFR_KIND_COUNT
 };
 

@@ -47,6 +47,7 @@
 #define AF_FRAME_RDI (-16)
 #define AF_FRAME_RSI (-24)
 #define AF_FRAME_RDX (-32)
+#define AF_FRAME_SAVED (-112) /* of functions that wait: see driven.h */
 
 #ifndef __ASSEMBLER__
 
@@ -68,11 +69,12 @@ struct af_hook {
 	uint8_t tag_width;   /* bytes, for the decision */
 	uint8_t tries;	     /* decisions that came to nothing */
 	uint32_t tag_offset; /* of Poll's tag in the returned value */
-	uint32_t root_id;    /* tokio root: offset of Vtable.id_offset */
+	uint32_t root_id;    /* tokio root: offset of Vtable.id_offset; else af_driven_root() */
 	uint64_t mask;	     /* (word & mask) == pending: the poll returned Pending */
 	union {
 		uint64_t pending;
-		uint64_t root; /* of a root: af_parked_root(), 0: do not read the task */
+		uint64_t root; /* of a root: af_parked_root(), 0: do not read the task; of a
+				  function that waits: its place */
 	};
 	uint64_t self_mask; /* AFR_SUBJECT_MASK, or 0 where self is unknown */
 };
@@ -110,20 +112,27 @@ extern struct af_gate af_gate;
 
 /* The stubs: where a patched function's cell jumps to with r10 = its hook, r11 = hook->resume.
    Not to be called from C. See entry_x86_64.S. */
-void af_stub_coroutine(void);  /* `__state` of one byte */
-void af_stub_plain(void);      /* hand-written polls, and roots known by address */
-void af_stub_tokio_root(void); /* tokio: the task's id is read */
-void af_stub_root(void);       /* another executor's root, whose task can be read */
+void af_stub_coroutine(void);	     /* `__state` of one byte */
+void af_stub_plain(void);	     /* hand-written polls, and roots known by address */
+void af_stub_tokio_root(void);	     /* tokio: the task's id is read */
+void af_stub_root(void);	     /* another executor's root, whose task can be read */
+void af_stub_driven_coroutine(void); /* the same two, of futures that can be read before */
+void af_stub_driven_plain(void);
+void af_stub_park(void); /* a function that waits */
 /* The same, where r10 is not set yet: it becomes af_main_hooks + 2 * r11. */
 void af_main_coroutine(void);
 void af_main_plain(void);
 void af_main_tokio_root(void);
 void af_main_root(void);
+void af_main_driven_coroutine(void);
+void af_main_driven_plain(void);
+void af_main_park(void);
 extern uint64_t af_main_hooks;
 /* What the second half of a cell calls: the enter part of its stub (a root's is the plain one). */
 void af_enter_coroutine(void);
 void af_enter_plain(void);
 void af_enter_tokio_root(void);
+void af_enter_park(void);
 
 /* Where the way past a stub leads, with r11 as above, if a forked process has still to record. */
 void af_off_forked(void);

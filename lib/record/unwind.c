@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "record/driven.h"
 #include "record/thread.h"
 
 /* From the Itanium C++ ABI, "Exception Handling", level I. */
@@ -20,6 +21,8 @@ extern uintptr_t _Unwind_GetGR(struct _Unwind_Context *context, int index)
 
 void af_record_unwind(const struct af_hook *hook);
 int af_stub_personality(int version, int actions, uint64_t exception_class, void *exception,
+			struct _Unwind_Context *context);
+int af_park_personality(int version, int actions, uint64_t exception_class, void *exception,
 			struct _Unwind_Context *context);
 
 int af_stub_personality(int version, int actions, uint64_t exception_class, void *exception,
@@ -35,6 +38,19 @@ int af_stub_personality(int version, int actions, uint64_t exception_class, void
 			hook = *(struct af_hook **)(rbp + AF_FRAME_HOOK);
 		}
 		af_record_unwind(hook);
+	}
+	return URC_CONTINUE_UNWIND;
+}
+
+/* Of a function that waits: it has no span, but what waits in it goes on. */
+int af_park_personality(int version, int actions, uint64_t exception_class, void *exception,
+			struct _Unwind_Context *context)
+{
+	if ((actions & UA_CLEANUP_PHASE) && _Unwind_GetGR) {
+		uintptr_t rbp = _Unwind_GetGR(context, DWARF_RBP);
+		uint64_t future = *(uint64_t *)(rbp + AF_FRAME_RDI);
+		if (future)
+			af_driven_waited(future, (const uint64_t *)(rbp + AF_FRAME_SAVED));
 	}
 	return URC_CONTINUE_UNWIND;
 }

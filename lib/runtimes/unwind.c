@@ -217,6 +217,36 @@ static bool ends(struct af_unwinder *u, struct af_expression_frame *c, uint64_t 
 	return result == STEP_END;
 }
 
+/* Puts the first instructions of a function that is hooked in their place again: they stand in its
+   cell (patch/apply/apply.c), behind its head and before a jump to what comes then. */
+static void undo_hook(struct af_memory *memory, uint64_t entry, uint8_t *code, size_t size)
+{
+	static const uint8_t head[] = {0x4c, 0x8d, 0x1d, 6, 0, 0, 0, 0xff, 0x25};
+	uint8_t cell[19 + 32];
+	int32_t distance;
+	memcpy(&distance, code + 1, sizeof(distance));
+	uint64_t at = entry + 5 + (uint64_t)(int64_t)distance;
+	if (code[0] != 0xe9 || !af_memory_read(memory, at, cell, sizeof(cell)) ||
+	    memcmp(cell, head, sizeof(head)) != 0)
+		return;
+	for (size_t n = 5; n <= 20 && n < size && 19 + n + 5 <= sizeof(cell); n++) {
+		memcpy(&distance, cell + 19 + n + 1, sizeof(distance));
+		uint64_t to = at + 19 + n + 5 + (uint64_t)(int64_t)distance;
+		if (cell[19 + n] != 0xe9 || to != entry + n)
+			continue;
+		memcpy(code, cell + 19, n);
+		return;
+	}
+}
+
+static bool read_code(struct af_memory *memory, uint64_t entry, uint8_t *code, size_t size)
+{
+	if (!af_memory_read(memory, entry, code, size))
+		return false;
+	undo_hook(memory, entry, code, size);
+	return true;
+}
+
 /* The entry of the function that the frame is in, by its unwind table: the last place before at which
    nothing was pushed and the code makes a frame; 0 if none is found. *below: how deep that is. */
 static uint64_t find_entry(struct af_unwinder *u, struct af_expression_frame *c, Dwarf_CFI *cfi,
@@ -238,7 +268,7 @@ static uint64_t find_entry(struct af_unwinder *u, struct af_expression_frame *c,
 		if (!good)
 			return 0;
 		/* `ret` behind `pop rbp` has such a row as well. */
-		if (entry && af_memory_read(c->memory, start + bias, code, sizeof(code)) &&
+		if (entry && read_code(c->memory, start + bias, code, sizeof(code)) &&
 		    af_prologue_depth(code, sizeof(code), below) && begins_function(cfi, start, pc))
 			return start + bias;
 		at = start - 1;

@@ -40,6 +40,12 @@ struct af_seen_task {
 	bool matched;		      /* it is one of the tasks that were polled */
 };
 
+/* What a driver polls in inlined code: a type of a map, and a function made up to name it. */
+struct af_driven_type {
+	uint32_t map, type, function;
+	uint64_t size;
+};
+
 struct af_trace {
 	const uint8_t *data; /* the file, mapped */
 	size_t size;
@@ -60,6 +66,9 @@ struct af_trace {
 	uint32_t n_nodes;
 
 	uint64_t stopped; /* ticks: from AFR_B_STOPPED; UINT64_MAX: none */
+
+	struct af_driven_type *driven_types; /* driven.c */
+	uint32_t n_driven_types;
 
 	const struct afr_look *look; /* NULL: nobody looked */
 	size_t look_size;

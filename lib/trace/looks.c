@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trace/internal.h"
+#include "trace/driven.h"
 
 #define SEEN_NODES_MAX (1u << 20)
 
@@ -210,6 +210,9 @@ static uint32_t task_of_future(const struct af_trace *trace, const struct afr_lo
 		return 0;
 	uint32_t index = af_trace_map(trace, level->object);
 	const struct af_futuremap *map = &trace->maps[index];
+	uint32_t driven = af_driven_task(trace, index, level->type, level->address);
+	if (driven)
+		return driven;
 	for (uint32_t i = 0; i < future->n_polls; i++) {
 		uint32_t poll = *af_futuremap_future_polls(map, future->first_poll + i);
 		uint32_t function = trace->objects[index].first_function + poll;

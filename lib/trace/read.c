@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "trace/internal.h"
+#include "trace/driven.h"
 
 #define NODES_MAX (1u << 20) /* far more than a recorder makes */
 #define OBJECTS_MAX 1024     /* the same */
@@ -400,8 +400,8 @@ static struct af_error *load(struct af_trace *trace, const char *path)
 	if (error)
 		return error;
 	struct index index = {.trace = trace};
-	if (!read_blocks(&index) || !read_functions(trace) || !read_threads(trace) ||
-	    !af_trace_read_look(trace))
+	if (!read_blocks(&index) || !read_functions(trace) || !af_driven_read(trace) ||
+	    !read_threads(trace) || !af_trace_read_look(trace))
 		return af_error_system(ENOMEM, "%s", path);
 	af_timebase_init(&trace->timebase, (const void *)trace->data, index.clock);
 	trace->info.clock_estimated = trace->timebase.estimated;
@@ -438,6 +438,7 @@ void af_trace_close(struct af_trace *trace)
 	free(trace->nodes);
 	free(trace->threads);
 	free(trace->chunks);
+	free(trace->driven_types);
 	free(trace->functions);
 	free(trace->objects);
 	free(trace->maps);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trace/driven.h"
+
 static struct af_open_span *top_of(const struct af_span_stack *stack)
 {
 	return &stack->open[stack->depth - 1];
@@ -132,7 +134,7 @@ static bool is_outermost(const struct af_walker *walker, const struct af_open_sp
 static void name_pointed(struct af_walker *walker, struct af_open_span *open)
 {
 	const struct af_function *function = af_trace_function(walker->trace, open->span.function);
-	bool inner = !open->owns_task && open[-1].points;
+	bool inner = !open->owns_task && !open->span.outermost && open[-1].points;
 	open->points = function->pointer && open->root < 0 && (open->owns_task || inner);
 	if (!inner || !open->span.task)
 		return;
@@ -158,9 +160,14 @@ static void begin_task(struct af_span_stack *stack, struct af_walker *walker,
 				  kind == AFR_ENTER_TASK_AT && shows_unstarted(stack, walker));
 		/* Nothing is to be replaced where ids are told. */
 		open->fresh = kind == AFR_ENTER_TASK || is_born_with(walker, span);
+	} else if (span->outermost &&
+		   (span->task = af_driven_owner(stack, walker, span->self, span->function))) {
+		return;
 	} else if (span->outermost) {
 		open->owns_task = true;
 		span->task = find_task(walker, AF_KEY_SELF, span, kind == AFR_ENTER_NEW);
+		if (span->task)
+			af_driven_see(stack, span->task);
 	} else {
 		span->task = open[-1].span.task;
 		open->root = open[-1].root;
@@ -409,6 +416,12 @@ void af_span_stack_apply(struct af_span_stack *stack, struct af_walker *walker,
 				   &(struct af_level){0}))
 			stack->nodes[stack->n_nodes++] = (uint32_t)afr_subject(record);
 		break;
+	case AFR_WAIT:
+		af_driven_begin(stack, walker, record, now);
+		break;
+	case AFR_WAITED:
+		af_driven_end(stack, walker, record, now);
+		break;
 	case AFR_DROPPED:
 		drop_task(stack, walker, record, now);
 		break;
@@ -432,6 +445,7 @@ void af_span_stack_finish(struct af_span_stack *stack, struct af_walker *walker,
 		walker->counts->open++;
 		end_span(stack, walker, end, AF_SPAN_OPEN, AF_STATE_NONE);
 	}
+	af_driven_finish(stack, walker, end);
 	free(stack->open);
 	*stack = (struct af_span_stack){0};
 }

@@ -37,6 +37,21 @@ struct af_open_span {
 	uint64_t longest_duration;
 };
 
+/* A future that a thread drives; see driven.h. */
+#define AF_DRIVEN_MAX 8 /* of one thread: more are nested in no program */
+#define AF_DRIVEN_PARTS 8
+struct af_driven {
+	uint64_t address, size;
+	const struct af_driven_type *type;
+	uint32_t task;
+	bool waits; /* since `begin` */
+	bool owes;  /* ... until `end`: not told yet, as it may go on */
+	uint64_t begin, end;
+	uint32_t stay; /* number in the map, where it is known */
+	uint32_t nodes[AF_WAIT_NODES], n_nodes;
+	uint32_t parts[AF_DRIVEN_PARTS]; /* tasks that turned out to be polled by it; 0: none */
+};
+
 struct af_span_stack {
 	const struct af_thread *thread;
 	struct af_open_span *open;
@@ -44,6 +59,10 @@ struct af_span_stack {
 	uint64_t last;		       /* ns of the last record: time never runs back */
 	uint32_t nodes[AF_WAIT_NODES]; /* of the task whose poll begins next */
 	uint32_t n_nodes;
+	struct af_driven driven[AF_DRIVEN_MAX];
+	uint32_t n_driven;
+	/* Futures that nobody seemed to poll, and were polled since the last wait. */
+	uint32_t loose[AF_DRIVEN_PARTS], n_loose;
 };
 
 /* What all threads of a walk share. */

@@ -79,6 +79,7 @@ struct af_task {
 	uint64_t known;	    /* AF_TASK_UNKNOWN: ns until when it was there */
 	uint64_t parked;    /* the state its future was last left in, AF_STATE_NONE if unknown */
 	uint32_t parked_in; /* the function that polls that future */
+	uint32_t part_of;   /* it was none after all: number of the task that awaits it; 0 */
 };
 
 enum af_span_result {

@@ -289,6 +289,8 @@ static void write_task_event(struct chrome *chrome, const struct af_task *task, 
 
 static void write_task(struct chrome *chrome, const struct af_task *task)
 {
+	if (task->part_of)
+		return;
 	static const char *const state[] = {
 		[AF_TASK_ALIVE] = "alive",	 [AF_TASK_READY] = "ready",
 		[AF_TASK_PANICKED] = "panicked", [AF_TASK_DROPPED] = "dropped",

@@ -194,20 +194,20 @@ static void put_root(const struct af_futuremap *map, const struct afm_root *root
 	fputc('}', out);
 }
 
-static void put_site(const struct af_futuremap *map, const struct afm_poll *poll, FILE *out)
+static void put_site(const struct af_futuremap *map, uint32_t index, uint32_t refusal, FILE *out)
 {
-	if (poll->site == AFM_NONE) {
+	if (index == AFM_NONE) {
 		fputs(", \"site\": null, \"refusal\": ", out);
-		put_text(af_refusal_text(poll->refusal), out);
+		put_text(af_refusal_text(refusal), out);
 		return;
 	}
-	const struct afm_site *site = af_futuremap_sites(map, poll->site);
+	const struct afm_site *site = af_futuremap_sites(map, index);
 	fprintf(out,
 		", \"site\": {\"address\": \"0x%" PRIx64
 		"\", \"displaced\": %u, \"patch\": %u}, \"refusal\": ",
 		site->address, site->displaced, site->patch);
-	if (af_futuremap_is_trap(map, poll))
-		put_text(af_refusal_text(poll->refusal), out);
+	if (site->patch == AFM_PATCH_TRAP)
+		put_text(af_refusal_text(refusal), out);
 	else
 		fputs("null", out);
 }
@@ -239,10 +239,41 @@ static void put_poll(const struct af_futuremap *map, const struct afm_poll *poll
 			poll->tag_offset, poll->tag_width, poll->pending);
 	else
 		fputs("null", out);
-	put_site(map, poll, out);
+	put_site(map, poll->site, poll->refusal, out);
 	fputs(", \"root\": ", out);
 	if (poll->root != AFM_NONE)
 		put_root(map, af_futuremap_roots(map, poll->root), out);
+	else
+		fputs("null", out);
+	fputc('}', out);
+}
+
+static void put_park(const struct af_futuremap *map, const struct afm_park *park, FILE *out)
+{
+	fprintf(out, "    {\"address\": \"0x%" PRIx64 "\", \"size\": %" PRIu32 ", \"symbol\": ",
+		park->address, park->size);
+	put_string(map, park->name, out);
+	put_site(map, park->site, park->refusal, out);
+	fputc('}', out);
+}
+
+static void put_stay(const struct af_futuremap *map, const struct afm_stay *stay, FILE *out)
+{
+	uint32_t future =
+		af_futuremap_types(map, af_futuremap_steps(map, stay->step)->type)->future;
+
+	fprintf(out,
+		"    {\"address\": \"0x%" PRIx64 "\", \"base\": %u, \"offset\": %" PRId64
+		", \"pointer\": ",
+		stay->address, stay->base, stay->offset);
+	if (stay->flags & AFM_PL_POINTER)
+		fprintf(out, "true, \"then\": %" PRId64, stay->then);
+	else
+		fputs("false", out);
+	fprintf(out, ", \"number\": %u, \"quiet\": \"0x%" PRIx64 "\", \"future\": ", stay->number,
+		stay->quiet);
+	if (future != AFM_NONE)
+		put_string(map, af_futuremap_futures(map, future)->name, out);
 	else
 		fputs("null", out);
 	fputc('}', out);
@@ -358,6 +389,16 @@ void af_map_print_json(const struct af_futuremap *map, const struct af_filter *f
 		fputs(comma, out);
 		put_driver(map, driver, out);
 		comma = ",\n";
+	}
+	fputs("\n  ],\n  \"parks\": [", out);
+	for (uint32_t i = 0; i < h->parks.count; i++) {
+		fputs(i ? ",\n" : "\n", out);
+		put_park(map, af_futuremap_parks(map, i), out);
+	}
+	fputs("\n  ],\n  \"stays\": [", out);
+	for (uint32_t i = 0; i < h->stays.count; i++) {
+		fputs(i ? ",\n" : "\n", out);
+		put_stay(map, af_futuremap_stays(map, i), out);
 	}
 	fputs("\n  ],\n  \"layouts\": {", out);
 	for (uint32_t i = 0; i < h->layouts.count; i++) {

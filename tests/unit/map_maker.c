@@ -120,8 +120,8 @@ uint32_t maker_root(struct map_maker *m, uint64_t address, struct afm_root root)
 	uint32_t index = (uint32_t)m->header.roots.count;
 
 	root.poll = (uint32_t)m->header.polls.count;
-	*ADD(m, polls) =
-		(struct afm_poll){.address = address, .kind = AFM_P_TASK_ROOT, .root = index};
+	*ADD(m, polls) = (struct afm_poll){
+		.address = address, .kind = AFM_P_TASK_ROOT, .root = index, .step = AFM_NONE};
 	*ADD(m, roots) = root;
 	return index;
 }

@@ -132,6 +132,7 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 			.n_futures = 1,
 			.site = AFM_NONE,
 			.root = AFM_NONE,
+			.step = AFM_NONE,
 		};
 		if (p->kind != AFM_P_TASK_ROOT)
 			continue;
@@ -165,7 +166,8 @@ static void make_map(struct raw *map, const struct raw_poll *polls, uint32_t n)
 	h.future_polls = table(map, identity, n, sizeof(*identity));
 	h.roots = table(map, roots, n_roots, sizeof(*roots));
 	h.fields = h.sites = h.fixups = h.code = h.steps = h.step_cases = h.step_ways = h.vtables =
-		h.drivers = h.places = h.wakers = h.layouts = table(map, NULL, 0, 1);
+		h.drivers = h.places = h.parks = h.stays = h.wakers = h.layouts =
+			table(map, NULL, 0, 1);
 	h.file_size = map->size;
 	memcpy(map->data, &h, sizeof(h));
 	h.checksum =

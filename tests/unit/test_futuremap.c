@@ -36,6 +36,8 @@ struct small_map {
 	struct afm_step_case step_case;
 	struct afm_step_way way;
 	struct afm_vtable vtable;
+	struct afm_park park;
+	struct afm_stay stay;
 	struct afm_waker waker;
 	struct afm_driver driver;
 	struct afm_place places[2];
@@ -81,6 +83,8 @@ static void make(struct small_map *m)
 	TABLE(vtables, vtable, 1);
 	TABLE(drivers, driver, 1);
 	TABLE(places, places, 2);
+	TABLE(parks, park, 1);
+	TABLE(stays, stay, 1);
 	TABLE(wakers, waker, 1);
 	TABLE(layouts, layouts, 2);
 	m->type = (struct afm_type){.name = 1,
@@ -92,7 +96,10 @@ static void make(struct small_map *m)
 	m->field = (struct afm_field){.name = 1, .type = AFM_NONE};
 	m->variants[0].awaitee = m->variants[1].awaitee = AFM_NONE;
 	m->future = (struct afm_future){.name = 1, .n_polls = 1};
-	m->poll = (struct afm_poll){.address = 0x1000, .name = 1, .n_futures = 1, .root = AFM_NONE};
+	m->poll = (struct afm_poll){
+		.address = 0x1000, .name = 1, .n_futures = 1, .root = AFM_NONE, .step = AFM_NONE};
+	m->park = (struct afm_park){.address = 0x2000, .name = 1, .site = AFM_NONE};
+	m->stay = (struct afm_stay){.address = 0x3000, .base = 7};
 	m->site = (struct afm_site){
 		.address = 0x1000, .code_length = 16, .displaced = 5, .patch = 5, .n_fixups = 1};
 	m->fixup = (struct afm_fixup){.at = 12, .next = 16};
@@ -189,6 +196,10 @@ static void refuses_wild_indices(void **state)
 		&m.site.first_fixup,
 		&m.vtable.type,
 		&m.waker.type,
+		&m.poll.step,
+		&m.park.name,
+		&m.park.site,
+		&m.stay.step,
 		&m.layouts[0].name,
 		&m.step.type,
 		&m.step.first_case,

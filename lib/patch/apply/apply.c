@@ -11,7 +11,7 @@
  *              mov r10, table - 2 * r11 of the first cell
  *              lea r10, [r10 + 2 * r11]   now the hook
  *              jmp [rip + stub]
- *   +128   the ways past the stubs, for when recording is off, AF_OFFS times
+ *   +256   the ways past the stubs, for when recording is off, AF_OFFS times
  *              lea r11, [r11 + 6]
  *              jmp r11
  *          and the same for when the file is full: unless this is a new process
@@ -19,7 +19,7 @@
  *              test rax, rax
  *              jz af_off_forked
  *          (Jumps to and from our library would cost more: it is far away, for a branch predictor.)
- *   +1216  cells, one per function, of 32 bytes, or 64 where the prologue needs them:
+ *   +1344  cells, one per function, of 32 bytes, or 64 where the prologue needs them:
  *              lea r11, [rip + 6]         4c 8d 1d 06 00 00 00
  *              jmp [rip + ways.in]        ff 25 disp32
  *      r11:    call [rip + ways.enter]    ff 15 disp32
@@ -45,7 +45,7 @@
 #include "record/switch.h"
 #include "record/thread.h"
 
-#define OFF_AT 128
+#define OFF_AT 256
 #define OFF_FULL_AT (OFF_AT + AF_OFFS * AF_OFF_SIZE)
 #define FORKED_AT (OFF_FULL_AT + AF_OFFS * AF_OFF_SIZE)
 #define CELLS_AT (FORKED_AT + 64)
@@ -63,7 +63,7 @@ struct patcher {
 	uint64_t block;	       /* its address */
 	struct af_ways *ways;  /* before it */
 	uint64_t block_size;
-	uint32_t *polls; /* poll index of each hook */
+	uint32_t *polls; /* poll index of each hook; behind all polls: of functions that wait */
 	uint32_t *slots; /* its place in the table */
 	uint32_t count;
 	struct af_trap *traps;
@@ -87,6 +87,17 @@ static void refuse(struct afr_hooks *hooks, uint32_t reason)
 	hooks->refused[reason < 64 ? reason : 63]++;
 }
 
+static bool is_park(const struct patcher *p, uint32_t h)
+{
+	return p->polls[h] != AFM_NONE && p->polls[h] >= p->map->header->polls.count;
+}
+
+static void refuse_hook(const struct patcher *p, uint32_t h, uint32_t reason)
+{
+	if (!is_park(p, h))
+		refuse(p->hooks, reason);
+}
+
 static bool generated(const struct afm_poll *poll)
 {
 	return poll->kind != AFM_P_HAND;
@@ -103,6 +114,32 @@ static enum af_refusal refuse_trap(const struct afm_poll *poll)
 	if (af_trap_begin && af_trap_begin())
 		return AF_REFUSAL_NONE;
 	return poll->refusal ? poll->refusal : AF_REFUSAL_TOO_SHORT;
+}
+
+static uint64_t address_of(const struct patcher *p, uint32_t poll)
+{
+	uint32_t n = (uint32_t)p->map->header->polls.count;
+	return poll < n ? af_futuremap_polls(p->map, poll)->address
+			: af_futuremap_parks(p->map, poll - n)->address;
+}
+
+/* Functions that wait, where a driver may call them. */
+static void select_parks(struct patcher *p, uint32_t first)
+{
+	const struct afm_header *h = p->map->header;
+	for (uint32_t i = 0; h->stays.count && first < AFR_FUNCTIONS_MAX - 1 && i < h->parks.count;
+	     i++) {
+		uint32_t site = af_futuremap_parks(p->map, i)->site;
+		if (site == AFM_NONE || af_futuremap_sites(p->map, site)->patch == AFM_PATCH_TRAP)
+			continue;
+		/* All by address. */
+		uint64_t address = af_futuremap_parks(p->map, i)->address;
+		uint32_t at = p->count++;
+		for (; at && address_of(p, p->polls[at - 1]) > address; at--)
+			p->polls[at] = p->polls[at - 1];
+		p->polls[at] = (uint32_t)h->polls.count + i;
+		p->block_size += cell_size(af_futuremap_sites(p->map, site));
+	}
 }
 
 /* What is to be patched, and how large the block gets. */
@@ -132,6 +169,7 @@ static void select_polls(struct patcher *p, const struct af_filter *filter, uint
 		p->n_traps += af_futuremap_is_trap(p->map, poll);
 		p->block_size += cell_size(af_futuremap_sites(p->map, poll->site));
 	}
+	select_parks(p, first);
 	p->block_size = align_up(p->block_size, 4096);
 }
 
@@ -145,12 +183,15 @@ static bool put_displacement(uint8_t *field, uint64_t from, uint64_t target)
 	return true;
 }
 
-static af_stub *const stubs[AF_STUBS] = {af_stub_coroutine, af_stub_plain, af_stub_tokio_root,
-					 af_stub_root};
-static af_stub *const enters[AF_STUBS] = {af_enter_coroutine, af_enter_plain, af_enter_tokio_root,
-					  af_enter_plain};
-static af_stub *const mains[AF_STUBS] = {af_main_coroutine, af_main_plain, af_main_tokio_root,
-					 af_main_root};
+static af_stub *const stubs[AF_STUBS] = {
+	af_stub_coroutine,	  af_stub_plain,	af_stub_tokio_root, af_stub_root,
+	af_stub_driven_coroutine, af_stub_driven_plain, af_stub_park};
+static af_stub *const enters[AF_STUBS] = {
+	af_enter_coroutine, af_enter_plain, af_enter_tokio_root, af_enter_plain,
+	af_enter_coroutine, af_enter_plain, af_enter_park};
+static af_stub *const mains[AF_STUBS] = {
+	af_main_coroutine,	  af_main_plain,	af_main_tokio_root, af_main_root,
+	af_main_driven_coroutine, af_main_driven_plain, af_main_park};
 
 /* At the head of the block, for each stub. */
 struct way_in {
@@ -272,7 +313,10 @@ static bool text_is_expected(const struct patcher *p, const struct afm_site *sit
 
 static const struct afm_site *site_of(const struct patcher *p, uint32_t h)
 {
-	return af_futuremap_sites(p->map, af_futuremap_polls(p->map, p->polls[h])->site);
+	uint32_t n = (uint32_t)p->map->header->polls.count;
+	return af_futuremap_sites(p->map,
+				  is_park(p, h) ? af_futuremap_parks(p->map, p->polls[h] - n)->site
+						: af_futuremap_polls(p->map, p->polls[h])->site);
 }
 
 /* Many pages: they are copied now, and the jumps stored at once later. `pages` has room for one of
@@ -295,18 +339,27 @@ static void prepare_text(struct patcher *p, uint64_t *pages)
 	af_text_touch(&p->text, pages, n);
 }
 
+static af_stub *init_hook(const struct patcher *p, uint32_t h, struct af_hook *hook,
+			  uint32_t first_function)
+{
+	uint32_t poll = p->polls[h], n = (uint32_t)p->map->header->polls.count;
+	if (is_park(p, h))
+		return af_hook_init_park(hook, af_futuremap_parks(p->map, poll - n),
+					 p->place->index, first_function);
+	return af_hook_init(hook, p->map, p->place->index, af_futuremap_polls(p->map, poll),
+			    first_function + poll);
+}
+
 /* Fills the image; cells that cannot be are refused and left out (p->polls = AFM_NONE). */
 static void fill_image(struct patcher *p, uint32_t first_function)
 {
 	uint64_t at = CELLS_AT;
 	put_ways_in(p);
 	for (uint32_t h = 0; h < p->count; h++) {
-		const struct afm_poll *poll = af_futuremap_polls(p->map, p->polls[h]);
 		const struct afm_site *site = site_of(p, h);
 		p->slots[h] = (uint32_t)((at - CELLS_AT) / CELL_SIZE);
 		struct af_hook *hook = &p->table[p->slots[h]];
-		af_stub *stub = af_hook_init(hook, p->map, p->place->index, poll,
-					     first_function + p->polls[h]);
+		af_stub *stub = init_hook(p, h, hook, first_function);
 		unsigned which = 0;
 		while (stubs[which] != stub)
 			which++;
@@ -316,7 +369,7 @@ static void fill_image(struct patcher *p, uint32_t first_function)
 		else if (!put_cell(p, hook, which, site, at))
 			refusal = AF_REFUSAL_OUT_OF_REACH;
 		if (refusal) {
-			refuse(p->hooks, refusal);
+			refuse_hook(p, h, refusal);
 			p->polls[h] = AFM_NONE;
 			continue;
 		}
@@ -367,18 +420,20 @@ static void publish(struct patcher *p)
 		bool brief = site->patch == AFM_PATCH_SHORT;
 		uint64_t from;
 		if (!make_jump(p, h, &from, jump)) {
-			refuse(p->hooks, AF_REFUSAL_OUT_OF_REACH);
+			refuse_hook(p, h, AF_REFUSAL_OUT_OF_REACH);
 			continue;
 		}
 		if (brief && !holes) {
-			refuse(p->hooks, AF_REFUSAL_WRITE);
+			refuse_hook(p, h, AF_REFUSAL_WRITE);
 			continue;
 		}
 		af_text_write(&writer, site->address + p->place->load_bias,
 			      brief ? short_jump : jump, brief ? sizeof(short_jump) : sizeof(jump));
-		p->hooks->hooked++;
+		p->hooks->hooked += !is_park(p, h);
 	}
 	uint32_t failed = af_text_end(&writer);
+	if (failed > p->hooks->hooked)
+		failed = p->hooks->hooked;
 	p->hooks->hooked -= failed;
 	p->hooks->refused[AF_REFUSAL_WRITE] += failed;
 }
@@ -416,7 +471,7 @@ static void refuse_rest(struct patcher *p)
 {
 	for (uint32_t h = 0; h < p->count; h++)
 		if (p->polls[h] != AFM_NONE)
-			refuse(p->hooks, AF_REFUSAL_NO_MEMORY);
+			refuse_hook(p, h, AF_REFUSAL_NO_MEMORY);
 }
 
 /* Room for the cells, and before it the page of their ways. */
@@ -471,12 +526,13 @@ void af_patch_apply(const struct af_futuremap *map, const struct af_object_place
 	hooks->functions += n;
 	if (!n)
 		return;
-	uint64_t polls_size = align_up((uint64_t)n * 2 * sizeof(*p.polls), 4096);
+	uint32_t all = n + (uint32_t)map->header->parks.count;
+	uint64_t polls_size = align_up((uint64_t)all * 2 * sizeof(*p.polls), 4096);
 	if (!(p.polls = map_memory(polls_size))) {
 		hooks->refused[AF_REFUSAL_NO_MEMORY] += n;
 		return;
 	}
-	p.slots = p.polls + n;
+	p.slots = p.polls + all;
 	select_polls(&p, filter, first_function);
 	af_record_decide = af_hook_decide;
 	if (take_memory(&p, memory)) {

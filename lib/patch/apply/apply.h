@@ -34,7 +34,7 @@ struct af_patch_memory {
  * Hooks every poll of `map` that has a site and that the filter wants. Function numbers
  * are the polls' indices + first_function. Adds to *hooks: how many there are, how many
  * are hooked, how many not and why. Never fails as a whole: what cannot be patched is
- * counted.
+ * counted. Functions that wait are hooked as well, and not counted.
  */
 void af_patch_apply(const struct af_futuremap *map, const struct af_object_place *place,
 		    const struct af_filter *filter, uint32_t first_function,
@@ -125,6 +125,9 @@ struct af_hook;
 typedef void af_stub(void);
 af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map, uint32_t place,
 		      const struct afm_poll *poll, uint32_t function);
+/* The same of a function that waits (struct afm_park). */
+af_stub *af_hook_init_park(struct af_hook *hook, const struct afm_park *park, uint32_t place,
+			   uint32_t function);
 /* af_record_decide: see record/thread.h. */
 void af_hook_decide(struct af_hook *hook, uint64_t rdi, uint64_t rsi, uint64_t rdx);
 

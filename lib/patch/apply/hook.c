@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "patch/apply/apply.h"
+#include "record/driven.h"
 #include "record/parked.h"
 #include "record/syscall.h"
 #include "record/thread.h"
@@ -80,6 +81,26 @@ static af_stub *init_root(struct af_hook *hook, const struct af_futuremap *map, 
 	return hook->root ? af_stub_root : af_stub_plain;
 }
 
+/* `self` is looked at where debug info or the first hit tells its register; of coroutines that is
+   certain enough otherwise. */
+static bool may_be_read(const struct af_hook *hook, const struct afm_poll *poll, bool coroutine)
+{
+	if (hook->flags & AF_HOOK_UNDECIDED)
+		return true;
+	return hook->self_mask &&
+	       (coroutine || poll->self_register == AFM_R_RDI || poll->self_register == AFM_R_RSI);
+}
+
+af_stub *af_hook_init_park(struct af_hook *hook, const struct afm_park *park, uint32_t place,
+			   uint32_t function)
+{
+	memset(hook, 0, sizeof(*hook));
+	hook->payload = (uint64_t)function << AFR_FUNCTION_SHIFT;
+	hook->root = place;
+	hook->state = park->flags;
+	return af_stub_park;
+}
+
 af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map, uint32_t place,
 		      const struct afm_poll *poll, uint32_t function)
 {
@@ -109,28 +130,21 @@ af_stub *af_hook_init(struct af_hook *hook, const struct af_futuremap *map, uint
 	bool coroutine = poll->kind == AFM_P_ASYNC_BODY || poll->kind == AFM_P_GENERATOR;
 	if (!coroutine || !future || future->state_size != 1 || future->state_offset == AFM_NONE ||
 	    (!hook->self_mask && !(hook->flags & AF_HOOK_UNDECIDED)))
-		return af_stub_plain;
+		coroutine = false;
+	if (!(poll->flags & AFM_PF_AMBIGUOUS) && may_be_read(hook, poll, coroutine))
+		hook->root_id = af_driven_root(place, poll);
+	if (!coroutine)
+		return hook->root_id ? af_stub_driven_plain : af_stub_plain;
 	hook->state = future->state_offset;
-	return af_stub_coroutine;
+	return hook->root_id ? af_stub_driven_coroutine : af_stub_coroutine;
 }
 
 /* --- the decision at the first hit --------------------------------------------------- */
 
-/*
- * Whether the aligned word at `address` can be read: rt_sigprocmask with a `how` that does
- * not exist copies the set first (EFAULT), and then refuses (EINVAL). A call that every
- * sandbox allows, where process_vm_readv could end a host that has installed a filter.
- */
-static bool is_readable(uint64_t address)
-{
-	return address >= 4096 && !(address % 8) && !(address >> 47) &&
-	       af_syscall4(SYS_rt_sigprocmask, ~0, (long)address, 0, 8) == -EINVAL;
-}
-
 static bool read_words(uint64_t address, uint64_t *words, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
-		if (!is_readable(address + 8 * i))
+		if (!af_is_readable(address + 8 * i))
 			return false;
 		words[i] = *(const volatile uint64_t *)(address + 8 * i);
 	}

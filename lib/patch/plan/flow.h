@@ -26,6 +26,7 @@ struct af_flow_instruction {
 			     callee keeps */
 	uint8_t size;
 	uint8_t kind; /* enum af_flow_kind */
+	bool call;    /* AF_FLOW_ON */
 	/* Memory that it writes, or whose address it takes, if that is [register + offset]:
 	   DWARF number of the register, else -1. */
 	int8_t base;

@@ -122,7 +122,8 @@ static void describe(csh handle, const cs_insn *insn, struct af_flow_instruction
 	classify(insn, out);
 	read_memory(insn, out);
 	read_copy(insn, out);
-	if (in_group(insn, CS_GRP_CALL))
+	out->call = in_group(insn, CS_GRP_CALL);
+	if (out->call)
 		return;
 	if (cs_regs_access(handle, insn, read, &n_read, written, &n_written) != CS_ERR_OK) {
 		out->changes = UINT32_MAX;
