@@ -125,6 +125,7 @@ void af_recorder_find(struct af_recorder *r, struct af_process *process)
 
 void af_recorder_deinit(struct af_recorder *r)
 {
+	free(r->drained);
 	free(r->head);
 	vector_deinit(&r->functions);
 	vector_deinit(&r->lanes);
@@ -174,6 +175,34 @@ static void read_records(struct af_recorder *r, struct af_lane *lane, uint64_t o
 	lane->next = first == UINT32_MAX ? AF_CHUNK_RECORDS : first;
 }
 
+/* After the chunks were read: what was drained meanwhile is seen in the table. How many records that
+   were is counted before their chunk is given back. */
+static void read_table(struct af_recorder *r)
+{
+	uint64_t written[3]; /* records, unfinished, lost */
+	if (!read_at(r, offsetof(struct af_session, written), written, sizeof(written)))
+		return;
+	uint64_t n = written[0] + written[2];
+	if (r->drained && n == r->n_drained)
+		return;
+	if (!r->drained)
+		r->drained = calloc(1, sizeof(r->head->polled));
+	if (r->drained &&
+	    read_at(r, offsetof(struct af_session, polled), r->drained, sizeof(r->head->polled)))
+		r->n_drained = n;
+}
+
+/* Before that it was off, and polls have left no record; UINT64_MAX: it is off. */
+static uint64_t on_since(const struct af_recorder *r)
+{
+	uint64_t since;
+	uint32_t full;
+	if (!read_at(r, offsetof(struct af_session, on_since), &since, sizeof(since)) ||
+	    !read_at(r, offsetof(struct af_session, full), &full, sizeof(full)))
+		return UINT64_MAX;
+	return full ? UINT64_MAX : since;
+}
+
 void af_recorder_update(struct af_recorder *r)
 {
 	uint32_t used;
@@ -190,6 +219,8 @@ void af_recorder_update(struct af_recorder *r)
 			*lane = (struct af_lane){.taken = chunk.taken};
 		read_records(r, lane, offset + sizeof(chunk));
 	}
+	read_table(r);
+	r->on_since = on_since(r);
 }
 
 /* What the records of its root's polls have as their word1; 0: there are none. */
@@ -209,34 +240,19 @@ static uint64_t key_of(const struct af_recorder *r, const struct af_task *task)
 	       ((has_id ? task->id : task->header) & AFR_SUBJECT_MASK);
 }
 
-/* Before that it was off, and polls have left no record; UINT64_MAX: it is off. */
-static uint64_t on_since(const struct af_recorder *r)
-{
-	uint64_t since;
-	uint32_t full;
-	if (!read_at(r, offsetof(struct af_session, on_since), &since, sizeof(since)) ||
-	    !read_at(r, offsetof(struct af_session, full), &full, sizeof(full)))
-		return UINT64_MAX;
-	return full ? UINT64_MAX : since;
-}
-
 bool af_recorder_polled(const struct af_recorder *r, const struct af_task *task, uint64_t *ago)
 {
-	struct af_polled drained[AF_POLLED_WAYS];
 	uint64_t key = r->process ? key_of(r, task) : 0, ticks = 0;
 	if (!key)
 		return false;
 	uint32_t known = af_map_get(&r->known, key);
 	if (known != UINT32_MAX)
 		ticks = r->ticks.items[known];
-	/* After the chunks: what is drained meanwhile is seen here. */
-	bool read = read_at(
-		r, offsetof(struct af_session, polled) + af_polled_at(key) * sizeof(drained[0]),
-		drained, sizeof(drained));
-	for (unsigned i = 0; i < AF_POLLED_WAYS && read; i++)
-		if (drained[i].task == key && drained[i].ticks > ticks)
-			ticks = drained[i].ticks;
-	if (!ticks || ticks < on_since(r))
+	const struct af_polled *at = r->drained ? &r->drained[af_polled_at(key)] : NULL;
+	for (unsigned i = 0; i < AF_POLLED_WAYS && at; i++)
+		if (at[i].task == key && at[i].ticks > ticks)
+			ticks = at[i].ticks;
+	if (!ticks || ticks < r->on_since)
 		return false;
 	/* What came after a process was frozen has hidden when it was polled before. */
 	if (ticks > r->now && r->process->stood_at)

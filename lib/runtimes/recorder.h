@@ -24,8 +24,12 @@ struct af_recorder {
 	VECTOR(struct af_lane) lanes; /* by chunk */
 	struct af_map known;	      /* word1 of a record -> index in `ticks` */
 	VECTOR(uint64_t) ticks;	      /* of the newest of these records */
-	uint64_t now;		      /* the moment that times are told from, in ticks */
-	double tick;		      /* ns */
+	struct af_polled *drained;    /* a copy of the table */
+	uint64_t n_drained;	      /* records, when it was made */
+	uint64_t
+		on_since; /* ticks: it was off before, and polls have left no record; as of the last update */
+	uint64_t now; /* the moment that times are told from, in ticks */
+	double tick;  /* ns */
 };
 struct af_lane {
 	uint64_t taken; /* of the chunk, when it was read */

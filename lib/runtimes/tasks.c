@@ -180,7 +180,8 @@ static void read_item(struct batch *b, struct item *item)
 static void show_item(struct batch *b, const struct item *item)
 {
 	struct af_found_task *found = item->found;
-	found->has_polled = found->found_by == AF_BY_HEADER && !found->moving &&
+	found->has_polled = b->visitor->timed && found->found_by == AF_BY_HEADER &&
+			    !found->moving &&
 			    af_recorder_polled(&b->list->recorder, &found->task, &found->polled);
 	struct af_task_view view = {
 		.found = item->found,
@@ -205,7 +206,8 @@ static bool holds(struct batch *b, const struct item *item)
 static void compare(struct batch *b)
 {
 	af_snapshot_compare(&b->list->snapshot);
-	af_recorder_update(&b->list->recorder);
+	if (b->visitor->timed)
+		af_recorder_update(&b->list->recorder);
 }
 
 static bool is_stopped(const struct batch *b)

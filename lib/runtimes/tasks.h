@@ -81,6 +81,7 @@ struct af_task_view {
 
 struct af_task_visitor {
 	void *arg;
+	bool timed; /* wants to know when each was polled last, if list->recorder can tell */
 	/* Reads more of a task in the same picture as its tree, and adds what it makes of it to
 	   `text`. Called once for each try; may be NULL. */
 	void (*more)(void *arg, const struct af_target *target, const struct af_found_task *found,

@@ -436,6 +436,7 @@ struct af_error *af_stacks_print(struct af_task_list *tasks,
 	set_clock(&printer.values_as, tasks->process);
 	const struct af_task_visitor visitor = {
 		.arg = &printer,
+		.timed = !options->group,
 		/* In a group every task's timer ends at another time. */
 		.more = options->values || !options->group ? read_more : NULL,
 		.visit = print_task,
