@@ -322,6 +322,17 @@ static void make_driven(struct stepper *s)
 	}
 }
 
+/* A hand-written future that holds none waits for itself: its poll says so. */
+static void spare_leaves(struct af_builder *b)
+{
+	for (size_t i = 0; i < b->polls.count && !b->failed; i++) {
+		uint32_t *step = &b->polls.items[i].step;
+		if (*step != AFM_NONE &&
+		    !(b->steps.items[*step].flags & (AFM_SF_COROUTINE | AFM_SF_HAS_WAYS)))
+			*step = AFM_NONE;
+	}
+}
+
 void af_steps_make(struct af_builder *b)
 {
 	size_t n = b->types.count;
@@ -347,6 +358,7 @@ void af_steps_make(struct af_builder *b)
 	make_driven(&s);
 	for (uint32_t i = 0; i < s.queue.count && !b->failed; i++)
 		make_cases(&s, i);
+	spare_leaves(b);
 out:
 	vector_deinit(&s.queue);
 	free(s.leads);

@@ -269,6 +269,7 @@ static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t p
 	}
 	for (size_t i = 0; i < sizeof(pointers) / sizeof(pointers[0]); i++)
 		function->pointer |= !strncmp(function->future, pointers[i], strlen(pointers[i]));
+	function->hand = poll->kind == AFM_P_HAND && poll->n_futures == 1 && !function->pointer;
 	if (!*function->name)
 		function->name = *function->future ? function->future : "(unnamed)";
 	/* tokio's spawn_blocking, and its workers, are tasks of this future (tokio

@@ -35,6 +35,7 @@ struct af_function {
 	bool root;	 /* an executor's entry of a task */
 	bool trap;	 /* hooked by int3 */
 	bool pointer;	 /* the future is a Pin, Box or reference: another one's */
+	bool hand;	 /* the future is hand-written: it has no awaits of its own */
 	bool blocking;	 /* runs a blocking closure: being long is its purpose */
 	uint32_t object; /* which map, and which poll in it: for af_function_await() */
 	uint32_t poll;

@@ -163,14 +163,15 @@ static bool put_parked(struct af_wait_texts *texts, size_t *length, const struct
 {
 	const struct af_function *function = af_trace_function(texts->trace, wait->task->parked_in);
 	struct af_level level = {.name = function->name, .started = true};
-	if (wait->task->parked == AF_STATE_NONE ||
-	    !af_function_await(texts->trace, function, wait->task->parked, &level.file,
-			       &level.line))
+	level.file = "";
+	if (!function->hand && (wait->task->parked == AF_STATE_NONE ||
+				!af_function_await(texts->trace, function, wait->task->parked,
+						   &level.file, &level.line)))
 		return put(texts, length, "\"name\":\"waiting\",\"args\":{", "", "");
 	char *name = shortened(level.name), *at = place_text(&level), *text = level_text(&level);
 	bool good = name && at && text &&
 		    put(texts, length, "\"name\":\"waiting: ", name, "\",\"args\":{") &&
-		    put(texts, length, "\"at\":\"", at, "\",") &&
+		    (!level.line || put(texts, length, "\"at\":\"", at, "\",")) &&
 		    put(texts, length, "\"stack\":[\"", text, "\"],");
 	free(name);
 	free(at);
