@@ -6,6 +6,7 @@
 #include <elf.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "analysis/analysis.h"
 #include "cli.h"
@@ -114,6 +115,46 @@ static void print_polls(const struct object *object)
 		       shared);
 }
 
+static bool has_stay(const struct af_futuremap *map, const struct afm_driver *driver)
+{
+	for (uint32_t i = 0; i < map->header->stays.count; i++) {
+		uint64_t address = af_futuremap_stays(map, i)->address;
+		if (address > driver->address && address <= driver->address + driver->size)
+			return true;
+	}
+	return false;
+}
+
+/* What threads drive themselves: by polls that are functions, or by calls between those that are not. */
+static void print_driven(const struct object *object)
+{
+	const struct af_futuremap *map = &object->map;
+	uint64_t all = 0, polled = 0, between = 0;
+
+	for (uint32_t i = 0; i < map->header->drivers.count; i++) {
+		const struct afm_driver *driver = af_futuremap_drivers(map, i);
+		const struct afm_future *future = af_futuremap_futures(map, driver->future);
+		if (!strstr(af_futuremap_string(map, driver->name), "block_on") ||
+		    !af_map_wants_future(map, &object->filter, future))
+			continue;
+		all++;
+		if (future->n_polls)
+			polled++;
+		else if (has_stay(map, driver))
+			between++;
+	}
+	if (!all)
+		return;
+	printf("futures that block_on drives: %" PRIu64 "\n", all);
+	printf("  %6" PRIu64 "  are polled by functions of their own\n", polled);
+	printf("  %6" PRIu64 "  are polled in inlined code: seen while their thread waits\n",
+	       between);
+	if (all > polled + between)
+		printf("  %6" PRIu64
+		       "  are seen only where they stand now and then, and at the end\n",
+		       all - polled - between);
+}
+
 static int report(const struct object *object)
 {
 	const char *problem, *mend = verdict_mend(object->map.header->verdict, &problem);
@@ -127,6 +168,7 @@ static int report(const struct object *object)
 	printf("%s: can be traced\n", object->path);
 	print_futures(object);
 	print_polls(object);
+	print_driven(object);
 	return 0;
 }
 

@@ -80,3 +80,21 @@ def test_runtimes_that_shut_down(asyncflame, request, profile):
                        "shutdown", rounds, timeout=120 + rounds)
     assert ended.status == 0
     assert ended.out == f"{rounds} runtimes\n"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_doctor_says_how_much_is_seen(asyncflame, profile):
+    program = FIXTURES / profile / "waits"
+    known = json.loads(asyncflame("map", program).out)
+    polled = {future["name"] for future in known["futures"] if future["polls"]}
+    stays = [int(stay["address"], 16) for stay in known["stays"]]
+    drivers = [driver for driver in known["drivers"] if "block_on" in driver["name"]]
+    own = sum(driver["future"] in polled for driver in drivers)
+    between = sum(driver["future"] not in polled and
+                  any(0 < stay - int(driver["address"], 16) <= driver["size"] for stay in stays) for driver in drivers)
+    doctor = asyncflame("doctor", program).out
+    assert f"futures that block_on drives: {len(drivers)}\n" in doctor and drivers
+    assert f"{own:8}  are polled by functions of their own\n" in doctor
+    assert f"{between:8}  are polled in inlined code: seen while their thread waits\n" in doctor
+    rest = len(drivers) - own - between
+    assert (f"{rest:8}  are seen only where they stand now and then" in doctor) == (rest > 0)
