@@ -18,29 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "views/function_texts.h"
 #include "views/json.h"
 #include "views/output.h"
 #include "views/waits.h"
 
 #define QUEUE_MAX 8192 /* polls of one thread that wait */
 #define TAIL_MAX 768   /* bytes that the end of a line may take */
-/*
- * Type names of web servers run to thousands of bytes, and a name stands in every event.
- * One that is longer than this is cut and gets the function's number, to be still its
- * own; the type's whole name then stands in the first event of the function only.
- */
-#define NAME_MAX_BYTES 160
-#define FUTURE_MAX_BYTES 240
-
-/* What the lines of one function have in common, made when it is first met. */
-struct function_text {
-	char *head; /* from the name to the last argument that is always there */
-	size_t length;
-	bool once;	  /* too long for every line: to be made again, shorter */
-	uint64_t state;	  /* for which `parked` was made */
-	char parked[400]; /* escaped path/file.rs:LINE, or "" */
-};
-
 struct queued {
 	uint64_t begin, end, state;
 	uint32_t function, task;
@@ -66,8 +50,7 @@ struct chrome {
 	struct af_trace *trace;
 	struct af_output output;
 	struct af_summary *summary;
-	struct function_text *texts;
-	uint32_t n_texts; /* the last one serves every unknown function */
+	struct af_function_texts texts;
 	struct lane *lanes;
 	struct af_wait_texts waits;
 	uint64_t end; /* of the trace, once that is known */
@@ -75,100 +58,30 @@ struct chrome {
 	bool no_memory;
 };
 
-/* Text */
+/* Events */
 
-static char *limited(const char *name, size_t limit, uint32_t number)
+static struct af_function_text *function_text(struct chrome *chrome, uint32_t number)
 {
-	if (strlen(name) <= limit)
-		return af_json_escaped(name);
-	char *text = malloc(limit + 32);
-	if (text) {
-		size_t length = af_json_escape(text, limit, name);
-		snprintf(text + length, 32, "\xe2\x80\xa6#%u", number);
-	}
+	struct af_function_text *text = af_function_text(&chrome->texts, number);
+	if (!text)
+		chrome->no_memory = true;
 	return text;
 }
 
-static bool make_head(struct chrome *chrome, uint32_t number, struct function_text *text)
-{
-	const struct af_function *function = af_trace_function(chrome->trace, number);
-	bool again = text->head != NULL;
-	char *name = limited(function->name, NAME_MAX_BYTES, number);
-	char *future = limited(function->future, again ? FUTURE_MAX_BYTES : SIZE_MAX, number);
-	char *file = af_json_escaped(function->file);
-	char *library = af_json_escaped(function->library);
-	char line[16] = "", *head = NULL;
-	if (function->line)
-		snprintf(line, sizeof(line), ":%u", function->line);
-	int length = -1;
-	if (name && future && file && library)
-		length = asprintf(&head,
-				  "\"name\":\"%s\",\"cat\":\"poll\",\"args\":{\"future\":\"%s\","
-				  "\"at\":\"%s%s\"%s%s%s%s%s",
-				  name, future, file, line, function->root ? ",\"root\":true" : "",
-				  function->trap ? ",\"hook\":\"int3\"" : "",
-				  *library ? ",\"library\":\"" : "", library, *library ? "\"" : "");
-	free(name);
-	free(future);
-	free(file);
-	free(library);
-	if (length < 0)
-		return false;
-	free(text->head);
-	text->head = head;
-	text->length = (size_t)length;
-	text->once = !again && strlen(function->future) > FUTURE_MAX_BYTES;
-	return true;
-}
-
-static struct function_text *function_text(struct chrome *chrome, uint32_t number)
-{
-	uint32_t i = number < chrome->n_texts - 1 ? number : chrome->n_texts - 1;
-	struct function_text *text = &chrome->texts[i];
-	if (text->head)
-		return text;
-	text->state = AF_STATE_NONE;
-	if (make_head(chrome, number, text))
-		return text;
-	chrome->no_memory = true;
-	return NULL;
-}
-
-/* The await point that a state stands for, escaped; "" if there is none to be told. */
-static const char *parked_text(struct chrome *chrome, struct function_text *text, uint32_t number,
-			       uint64_t state)
-{
-	if (state == text->state)
-		return text->parked;
-	const char *file;
-	uint32_t line;
-	text->state = state;
-	text->parked[0] = '\0';
-	if (af_function_await(chrome->trace, af_trace_function(chrome->trace, number), state, &file,
-			      &line)) {
-		size_t room = sizeof(text->parked) - 16;
-		size_t length = af_json_escape(text->parked, room, file);
-		snprintf(text->parked + length, 16, ":%u", line);
-	}
-	return text->parked;
-}
-
 /* The end of a poll's line: what is known only when it has ended. */
-static size_t make_tail(struct chrome *chrome, struct function_text *text,
+static size_t make_tail(struct chrome *chrome, struct af_function_text *text,
 			const struct queued *poll, char tail[TAIL_MAX])
 {
 	uint64_t duration = poll->end - poll->begin;
 	const char *parked = "";
 	if (poll->state != AF_STATE_NONE && poll->result == AF_SPAN_PENDING)
-		parked = parked_text(chrome, text, poll->function, poll->state);
+		parked = af_function_text_parked(&chrome->texts, text, poll->function, poll->state);
 	int n = snprintf(tail, TAIL_MAX, ",\"task\":%u,\"result\":\"%s\"%s%s%s},\"dur\":%llu.%03u}",
 			 poll->task, af_span_result_text(poll->result),
 			 *parked ? ",\"parked_at\":\"" : "", parked, *parked ? "\"" : "",
 			 (unsigned long long)(duration / 1000), (unsigned)(duration % 1000));
 	return (size_t)n;
 }
-
-/* Events */
 
 static void begin_event(struct chrome *chrome, char phase, uint64_t tid)
 {
@@ -192,7 +105,7 @@ static void write_time(struct chrome *chrome, uint64_t ns)
 static uint64_t write_poll(struct chrome *chrome, const struct lane *lane,
 			   const struct queued *poll)
 {
-	struct function_text *text = function_text(chrome, poll->function);
+	struct af_function_text *text = function_text(chrome, poll->function);
 	if (!text)
 		return 0;
 	char tail[TAIL_MAX];
@@ -207,7 +120,7 @@ static uint64_t write_poll(struct chrome *chrome, const struct lane *lane,
 	write_time(chrome, poll->begin);
 	af_output_write(&chrome->output, ",", 1);
 	af_output_write(&chrome->output, text->head, text->length);
-	if (text->once && !make_head(chrome, poll->function, text))
+	if (text->once && !af_function_text_shorten(&chrome->texts, poll->function, text))
 		chrome->no_memory = true;
 	uint64_t at = af_output_tell(&chrome->output);
 	af_output_write(&chrome->output, tail, length);
@@ -279,7 +192,7 @@ static void begin_task_event(struct chrome *chrome, const struct af_task *task, 
 static void write_task_event(struct chrome *chrome, const struct af_task *task, char phase,
 			     uint64_t ns)
 {
-	const struct function_text *text = function_text(chrome, task->function);
+	const struct af_function_text *text = function_text(chrome, task->function);
 	if (!text)
 		return;
 	const char *name_end = strstr(text->head, "\",\"cat\":\"poll\"");
@@ -358,7 +271,7 @@ static bool on_begin(void *context, struct af_span *span)
 
 static void patch_poll(struct chrome *chrome, uint64_t at, const struct queued *poll)
 {
-	struct function_text *text = function_text(chrome, poll->function);
+	struct af_function_text *text = function_text(chrome, poll->function);
 	char tail[TAIL_MAX];
 	if (text)
 		af_output_patch(&chrome->output, at, tail, make_tail(chrome, text, poll, tail));
@@ -502,11 +415,9 @@ static void chrome_deinit(struct chrome *chrome)
 		free(chrome->lanes[i].queue);
 		free(chrome->lanes[i].open);
 	}
-	for (uint32_t i = 0; chrome->texts && i < chrome->n_texts; i++)
-		free(chrome->texts[i].head);
 	af_wait_texts_deinit(&chrome->waits);
 	free(chrome->lanes);
-	free(chrome->texts);
+	af_function_texts_deinit(&chrome->texts);
 	af_output_deinit(&chrome->output);
 }
 
@@ -517,7 +428,6 @@ struct af_error *af_chrome_write(struct af_trace *trace, const char *output_path
 	struct chrome chrome = {
 		.trace = trace,
 		.summary = summary,
-		.n_texts = info->n_functions + 1,
 		.first_event = true,
 	};
 	struct af_error *error = af_output_init(&chrome.output, output_path);
@@ -526,8 +436,7 @@ struct af_error *af_chrome_write(struct af_trace *trace, const char *output_path
 	af_wait_texts_init(&chrome.waits, trace);
 	if (summary)
 		af_summary_init(summary);
-	chrome.texts = calloc(chrome.n_texts, sizeof(*chrome.texts));
-	if (!chrome.texts || !make_lanes(&chrome, info->n_threads))
+	if (!af_function_texts_init(&chrome.texts, trace) || !make_lanes(&chrome, info->n_threads))
 		error = af_error_system(ENOMEM, "%s", output_path);
 	else
 		error = write_events(&chrome);
