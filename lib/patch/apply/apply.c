@@ -2,32 +2,8 @@
 /*
  * Sites -> patched text.
  *
- * Near the text one block of executable memory is made:
- *
- *   -4096  the ways (record/switch.h): the addresses of ways in and of enter parts, which lie in our
- *          library, too far for a displacement. Not code, and can be written to
- *   +0     for each stub, a way in. For the first block of the process, which may hold a thousand
- *          hot functions, it is the stub's af_main_ entry, else it is here:
- *              mov r10, table - 2 * r11 of the first cell
- *              lea r10, [r10 + 2 * r11]   now the hook
- *              jmp [rip + stub]
- *   +256   the ways past the stubs, for when recording is off, AF_OFFS times
- *              lea r11, [r11 + 6]
- *              jmp r11
- *          and the same for when the file is full: unless this is a new process
- *              movabs rax, [af_gate.shift]
- *              test rax, rax
- *              jz af_off_forked
- *          (Jumps to and from our library would cost more: it is far away, for a branch predictor.)
- *   +1344  cells, one per function, of 32 bytes, or 64 where the prologue needs them:
- *              lea r11, [rip + 6]         4c 8d 1d 06 00 00 00
- *              jmp [rip + ways.in]        ff 25 disp32
- *      r11:    call [rip + ways.enter]    ff 15 disp32
- *              displaced prologue, then jmp back
- *
- * and elsewhere the table of the hooks, one of 64 bytes for every 32 of the cells: so a cell need
- * not name its own. With a thousand hot functions it is the lines and pages of cells that cost. (For
- * the same reason the way in is not in the hook: a jump that is not predicted would wait for it.)
+ * Near the text one block of executable memory is made, which holds a cell for each function (block.c);
+ * elsewhere the table of the hooks.
  *
  * Each function's entry becomes `jmp cell`, or where it has no room for that, a short jump to
  * padding near it, which becomes `jmp cell`, or on request, where there is none, int3 (traps.c).
@@ -35,41 +11,14 @@
  * unwinds through it needs to know only the stubs.
  */
 #include <stdbool.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "patch/apply/apply.h"
+#include "patch/apply/patcher.h"
 #include "patch/plan/site.h"
-#include "record/switch.h"
-#include "record/thread.h"
 
-#define OFF_AT 256
-#define OFF_FULL_AT (OFF_AT + AF_OFFS * AF_OFF_SIZE)
-#define FORKED_AT (OFF_FULL_AT + AF_OFFS * AF_OFF_SIZE)
-#define CELLS_AT (FORKED_AT + 64)
-#define CELL_SIZE 32 /* or a multiple */
-#define CELL_HEAD (AF_CELL_RESUME + AF_CELL_ENTER)
-#define PAGE 4096
 #define PAGES_TO_OPEN 50
-
-struct patcher {
-	const struct af_futuremap *map;
-	const struct af_object_place *place;
-	struct afr_hooks *hooks;
-	struct af_hook *table; /* one per CELL_SIZE bytes of cells */
-	uint8_t *image;	       /* of the block, before it is put into place */
-	uint64_t block;	       /* its address */
-	struct af_ways *ways;  /* before it */
-	uint64_t block_size;
-	uint32_t *polls; /* poll index of each hook; behind all polls: of functions that wait */
-	uint32_t *slots; /* its place in the table */
-	uint32_t count;
-	struct af_trap *traps;
-	uint32_t n_traps;
-	struct af_open_text text; /* where there are many */
-};
 
 static void *map_memory(uint64_t size)
 {
@@ -103,11 +52,6 @@ static bool generated(const struct afm_poll *poll)
 	return poll->kind != AFM_P_HAND;
 }
 
-static uint64_t cell_size(const struct afm_site *site)
-{
-	return align_up(CELL_HEAD + site->code_length, CELL_SIZE);
-}
-
 /* Where it takes an int3: is that asked for, and possible? */
 static enum af_refusal refuse_trap(const struct afm_poll *poll)
 {
@@ -138,7 +82,7 @@ static void select_parks(struct patcher *p, uint32_t first)
 		for (; at && address_of(p, p->polls[at - 1]) > address; at--)
 			p->polls[at] = p->polls[at - 1];
 		p->polls[at] = (uint32_t)h->polls.count + i;
-		p->block_size += cell_size(af_futuremap_sites(p->map, site));
+		p->block_size += af_cell_size(af_futuremap_sites(p->map, site));
 	}
 }
 
@@ -146,7 +90,7 @@ static void select_parks(struct patcher *p, uint32_t first)
 static void select_polls(struct patcher *p, const struct af_filter *filter, uint32_t first)
 {
 	uint32_t n = p->map->header->polls.count;
-	p->block_size = CELLS_AT;
+	p->block_size = AF_CELLS_AT;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct afm_poll *poll = af_futuremap_polls(p->map, i);
 		enum af_refusal refusal = AF_REFUSAL_NONE;
@@ -167,121 +111,10 @@ static void select_polls(struct patcher *p, const struct af_filter *filter, uint
 		}
 		p->polls[p->count++] = i;
 		p->n_traps += af_futuremap_is_trap(p->map, poll);
-		p->block_size += cell_size(af_futuremap_sites(p->map, poll->site));
+		p->block_size += af_cell_size(af_futuremap_sites(p->map, poll->site));
 	}
 	select_parks(p, first);
 	p->block_size = align_up(p->block_size, 4096);
-}
-
-static bool put_displacement(uint8_t *field, uint64_t from, uint64_t target)
-{
-	int64_t displacement = (int64_t)(target - from);
-	if (displacement != (int32_t)displacement)
-		return false;
-	int32_t value = (int32_t)displacement;
-	memcpy(field, &value, sizeof(value));
-	return true;
-}
-
-static af_stub *const stubs[AF_STUBS] = {
-	af_stub_coroutine,	  af_stub_plain,	af_stub_tokio_root, af_stub_root,
-	af_stub_driven_coroutine, af_stub_driven_plain, af_stub_park};
-static af_stub *const enters[AF_STUBS] = {
-	af_enter_coroutine, af_enter_plain, af_enter_tokio_root, af_enter_plain,
-	af_enter_coroutine, af_enter_plain, af_enter_park};
-static af_stub *const mains[AF_STUBS] = {
-	af_main_coroutine,	  af_main_plain,	af_main_tokio_root, af_main_root,
-	af_main_driven_coroutine, af_main_driven_plain, af_main_park};
-
-/* At the head of the block, for each stub. */
-struct way_in {
-	uint8_t code[24];
-	uint64_t stub;
-};
-_Static_assert(AF_STUBS * sizeof(struct way_in) <= OFF_AT, "they lie before the cells");
-_Static_assert(sizeof(struct af_ways) <= PAGE, "they have a page");
-_Static_assert(sizeof(struct af_hook) == 2 * CELL_SIZE,
-	       "hook = 2 * r11 + what is the same for all");
-
-static void put_ways_past(struct patcher *p)
-{
-	static const uint8_t off[] = {0x4d, 0x8d, 0x5b, AF_CELL_ENTER, 0x41, 0xff, 0xe3};
-	uint64_t gate = (uint64_t)&af_gate.shift, forked = (uint64_t)af_off_forked;
-	for (unsigned i = 0; i < AF_OFFS; i++) {
-		uint8_t *code = p->image + OFF_AT + i * AF_OFF_SIZE;
-		memcpy(code, off, sizeof(off));
-		code = p->image + OFF_FULL_AT + i * AF_OFF_SIZE;
-		memcpy(code, "\x48\xa1", 2);
-		memcpy(code + 2, &gate, 8);
-		memcpy(code + 10, "\x48\x85\xc0\x74\x07", 5);
-		memcpy(code + 15, off, sizeof(off));
-		memcpy(code + 22, "\xff\x25", 2);
-		put_displacement(code + 24, OFF_FULL_AT + i * AF_OFF_SIZE + 28, FORKED_AT);
-	}
-	memcpy(p->image + FORKED_AT, &forked, sizeof(forked));
-	p->ways->off = p->block + OFF_AT;
-	p->ways->off_full = p->block + OFF_FULL_AT;
-}
-
-static void put_ways_in(struct patcher *p)
-{
-	uint64_t base = (uint64_t)p->table - 2 * (p->block + CELLS_AT + AF_CELL_RESUME);
-	/* The same one again, when its object has come back. */
-	bool first = !af_main_hooks || af_main_hooks == base;
-	if (first)
-		af_main_hooks = base;
-	for (unsigned i = 0; i < AF_STUBS; i++) {
-		uint64_t at = p->block + i * sizeof(struct way_in);
-		struct way_in way = {.stub = (uint64_t)stubs[i]};
-		memcpy(way.code, "\x49\xba", 2);
-		memcpy(way.code + 2, &base, 8);
-		memcpy(way.code + 10, "\x4f\x8d\x14\x5a\xff\x25", 6);
-		put_displacement(way.code + 16, at + 20, at + offsetof(struct way_in, stub));
-		memcpy(p->image + i * sizeof(way), &way, sizeof(way));
-		p->ways->on[i] = first ? (uint64_t)mains[i] : at;
-		p->ways->enter[i] = (uint64_t)enters[i];
-	}
-	put_ways_past(p);
-	af_switch_add(p->place->index, p->ways);
-}
-
-/* Makes the relocated code in `code` right for its place, `address`. */
-static bool fix_up(const struct patcher *p, const struct afm_site *site, uint8_t *code,
-		   uint64_t address)
-{
-	for (uint32_t i = 0; i < site->n_fixups; i++) {
-		const struct afm_fixup *fixup = af_futuremap_fixups(p->map, site->first_fixup + i);
-		uint64_t target = fixup->target + p->place->load_bias;
-		if (fixup->kind == AFM_FIXUP_ADDRESS) {
-			if (fixup->at + sizeof(target) > site->code_length)
-				return false;
-			memcpy(code + fixup->at, &target, sizeof(target));
-		} else if (fixup->at + 4u > site->code_length ||
-			   !put_displacement(code + fixup->at, address + fixup->at + fixup->next,
-					     target)) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/* Writes the cell of hook `h` at block + at; false if something is out of reach. */
-static bool put_cell(struct patcher *p, struct af_hook *hook, unsigned which,
-		     const struct afm_site *site, uint64_t at)
-{
-	uint8_t *cell = p->image + at;
-	uint64_t address = p->block + at;
-	memcpy(cell, "\x4c\x8d\x1d\x06\0\0\0\xff\x25", 9);
-	put_displacement(cell + 9, address + AF_CELL_RESUME,
-			 (uint64_t)&p->ways->in[which][at / CELL_SIZE % AF_OFFS]);
-	memcpy(cell + 13, "\xff\x15", 2);
-	put_displacement(cell + 15, address + CELL_HEAD, (uint64_t)&p->ways->enter[which]);
-	uint8_t *code = cell + CELL_HEAD;
-	memcpy(code, af_futuremap_code(p->map, site->code), site->code_length);
-	if (!fix_up(p, site, code, address + CELL_HEAD))
-		return false;
-	hook->resume = (void *)(address + AF_CELL_RESUME);
-	return true;
 }
 
 static bool text_is(const struct patcher *p, uint64_t address, const uint8_t *bytes, unsigned n)
@@ -353,27 +186,24 @@ static af_stub *init_hook(const struct patcher *p, uint32_t h, struct af_hook *h
 /* Fills the image; cells that cannot be are refused and left out (p->polls = AFM_NONE). */
 static void fill_image(struct patcher *p, uint32_t first_function)
 {
-	uint64_t at = CELLS_AT;
-	put_ways_in(p);
+	uint64_t at = AF_CELLS_AT;
+	af_block_put_ways(p);
 	for (uint32_t h = 0; h < p->count; h++) {
 		const struct afm_site *site = site_of(p, h);
-		p->slots[h] = (uint32_t)((at - CELLS_AT) / CELL_SIZE);
+		p->slots[h] = (uint32_t)((at - AF_CELLS_AT) / AF_CELL_SIZE);
 		struct af_hook *hook = &p->table[p->slots[h]];
 		af_stub *stub = init_hook(p, h, hook, first_function);
-		unsigned which = 0;
-		while (stubs[which] != stub)
-			which++;
 		enum af_refusal refusal = AF_REFUSAL_NONE;
 		if (!text_is_expected(p, site))
 			refusal = AF_REFUSAL_TEXT_DIFFERS;
-		else if (!put_cell(p, hook, which, site, at))
+		else if (!af_block_put_cell(p, hook, stub, site, at))
 			refusal = AF_REFUSAL_OUT_OF_REACH;
 		if (refusal) {
 			refuse_hook(p, h, refusal);
 			p->polls[h] = AFM_NONE;
 			continue;
 		}
-		at += cell_size(site);
+		at += af_cell_size(site);
 	}
 }
 
@@ -383,8 +213,8 @@ static bool make_jump(const struct patcher *p, uint32_t h, uint64_t *from,
 {
 	*from = jump_place(p, site_of(p, h));
 	jump[0] = 0xe9;
-	return put_displacement(jump + 1, *from + AFM_PATCH_NEAR,
-				(uint64_t)p->table[p->slots[h]].resume - AF_CELL_RESUME);
+	return af_put_displacement(jump + 1, *from + AFM_PATCH_NEAR,
+				   (uint64_t)p->table[p->slots[h]].resume - AF_CELL_RESUME);
 }
 
 /* The holes come first, and all of them or none: a short jump must never lead to padding. */
@@ -477,17 +307,17 @@ static void refuse_rest(struct patcher *p)
 /* Room for the cells, and before it the page of their ways. */
 static uint64_t reserve_block(const struct patcher *p)
 {
-	uint64_t at = af_near_reserve(p->place->start, p->place->end, PAGE + p->block_size);
-	void *ways = at ? mmap((void *)at, PAGE, PROT_READ | PROT_WRITE,
+	uint64_t at = af_near_reserve(p->place->start, p->place->end, AF_WAYS_SIZE + p->block_size);
+	void *ways = at ? mmap((void *)at, AF_WAYS_SIZE, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
 			: MAP_FAILED;
-	return ways == MAP_FAILED ? 0 : at + PAGE;
+	return ways == MAP_FAILED ? 0 : at + AF_WAYS_SIZE;
 }
 
 /* Hooks and room for the cells: those of the last time, if the object has been here before. */
 static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
 {
-	uint64_t table_size = p->block_size / CELL_SIZE * sizeof(*p->table);
+	uint64_t table_size = p->block_size / AF_CELL_SIZE * sizeof(*p->table);
 	if (!(p->image = map_memory(p->block_size)))
 		return false;
 	if (!memory->block) {
@@ -502,7 +332,7 @@ static bool take_memory(struct patcher *p, struct af_patch_memory *memory)
 	p->traps = memory->traps;
 	p->table = memory->table;
 	p->block = memory->block;
-	p->ways = (struct af_ways *)(memory->block - PAGE);
+	p->ways = (struct af_ways *)(memory->block - AF_WAYS_SIZE);
 	return p->table && p->block && memory->table_size == table_size &&
 	       memory->block_size == p->block_size &&
 	       memory->traps_size >= p->n_traps * sizeof(*p->traps);
