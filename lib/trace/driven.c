@@ -151,7 +151,9 @@ static void take_parts(struct af_span_stack *stack, const struct af_trace *trace
 			continue;
 		task->state = AF_TASK_GONE;
 		task->pending = false;
-		task->part_of = d->task;
+		/* One whose waits were told keeps the track that they are on. */
+		if (task->polls <= 1)
+			task->part_of = d->task;
 		memmove(d->parts + 1, d->parts, sizeof(d->parts) - sizeof(d->parts[0]));
 		d->parts[0] = task->number;
 	}
