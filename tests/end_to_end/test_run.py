@@ -278,7 +278,7 @@ def raw_trace(records):
                     for kind, ticks, function, subject in records)
     chunk = b"".join(n.to_bytes(4, "little") for n in (77, 0, len(records), 0))
     chunk += b"main".ljust(16, b"\0") + body
-    header = b"AFRAW\0\1\n" + b"".join(n.to_bytes(4, "little") for n in (4, 64, 77, 2)) + bytes(40)
+    header = b"AFRAW\0\1\n" + b"".join(n.to_bytes(4, "little") for n in (5, 64, 77, 2)) + bytes(40)
     return header + (3).to_bytes(8, "little") + len(chunk).to_bytes(8, "little") + chunk
 
 
