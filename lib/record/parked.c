@@ -137,29 +137,13 @@ static void add_end(struct walk *w, uint32_t node)
 
 /* --- the way down -------------------------------------------------------------------- */
 
-static uint64_t load_tag(uint64_t at, unsigned size)
-{
-	switch (size) {
-	case 1:
-		return *(const volatile uint8_t *)at;
-	case 2:
-		return *(const volatile uint16_t *)at;
-	case 4:
-		return *(const volatile uint32_t *)at;
-	case 8:
-		return *(const volatile uint64_t *)at;
-	default:
-		return 0;
-	}
-}
-
 /* The kernel finds out without a fault whether there is anything. */
 static uint64_t load_far(struct walk *w, uint64_t at, unsigned size)
 {
 	uint64_t number = 0;
 	if (w->own) {
 		w->failed |= size && !af_are_readable(at, size);
-		return w->failed ? 0 : load_tag(at, size);
+		return w->failed ? 0 : af_load_tag(at, size);
 	}
 	struct {
 		uint64_t base, length;
@@ -173,7 +157,7 @@ static uint64_t load_far(struct walk *w, uint64_t at, unsigned size)
 static uint64_t load(struct walk *w, const struct value *value, uint32_t offset, unsigned size)
 {
 	return value->far ? load_far(w, value->at + offset, size)
-			  : load_tag(value->at + offset, size);
+			  : af_load_tag(value->at + offset, size);
 }
 
 /* The case that holds; AFM_NONE if the tag is none that the type has. */
@@ -396,13 +380,13 @@ void af_parked_record(uint64_t header, const struct af_hook *hook)
 	w.guarded = root & ROOT_TOKIO;
 	if (!w.session)
 		return;
-	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
+	if (w.guarded && (af_load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
 	walk_known(&w, header, root);
 	if (w.inside)
 		af_guard_leave();
 	/* Somebody else has taken the task meanwhile: what we saw may be of no moment at all. */
-	if (w.guarded && (load_tag(state, 8) & TOKIO_LIFECYCLE))
+	if (w.guarded && (af_load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
 	record_leaves(&w, hook->payload);
 }
@@ -495,11 +479,11 @@ void af_parked_dropped(uint32_t place, uint64_t header, uint64_t root, uint64_t 
 	struct walk w;
 	begin_walk(&w);
 	/* One that is being polled is dropped by whoever polls it. */
-	if (!w.session || offset == AFM_NONE || (load_tag(state, 8) & TOKIO_LIFECYCLE))
+	if (!w.session || offset == AFM_NONE || (af_load_tag(state, 8) & TOKIO_LIFECYCLE))
 		return;
 	bool read = root && read_dropped(&w, header, root);
 	atomic_fetch_add(&dropped_time, __builtin_ia32_rdtsc() - begin);
-	if (load_tag(state, 8) & TOKIO_LIFECYCLE)
+	if (af_load_tag(state, 8) & TOKIO_LIFECYCLE)
 		return;
 	if (read)
 		record_leaves(&w, dropped & ~AFR_SUBJECT_MASK);

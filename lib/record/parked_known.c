@@ -32,20 +32,6 @@ static struct node nodes[NODES]; /* from 1 on */
 static _Atomic uint32_t n_nodes;
 static struct af_known_head heads[HEADS];
 
-static uint64_t load(uint64_t at, uint32_t size)
-{
-	switch (size) {
-	case 1:
-		return *(const volatile uint8_t *)at;
-	case 2:
-		return *(const volatile uint16_t *)at;
-	case 4:
-		return *(const volatile uint32_t *)at;
-	default:
-		return *(const volatile uint64_t *)at;
-	}
-}
-
 /* That of the root; where there is none, and it is wanted, a new one. */
 static struct af_known_head *head_of(uint64_t root, uint32_t epoch, bool wanted)
 {
@@ -90,13 +76,13 @@ int af_known_walk(uint64_t root, uint32_t epoch, uint64_t at, uint32_t place, bo
 		if (node->what == KNOWN_POINTER) {
 			if (guarded && !*inside && !(*inside = af_guard_enter(place)))
 				return -1;
-			uint64_t pointer = load(from, sizeof(pointer));
+			uint64_t pointer = af_load_tag(from, sizeof(pointer));
 			if (!af_is_plausible(pointer))
 				return -1;
 			bases[n_bases++ % AF_KNOWN_BASES] = pointer;
 			continue;
 		}
-		uint64_t value = load(from, node->what & ~KNOWN_NOT);
+		uint64_t value = af_load_tag(from, node->what & ~KNOWN_NOT);
 		while (node && (node->value == value) == !!(node->what & KNOWN_NOT))
 			node = node_at(&node->other);
 		if (!node)

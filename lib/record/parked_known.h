@@ -18,6 +18,23 @@
 #define AF_KNOWN_BASES 16	   /* pointers followed in one walk */
 #define AF_KNOWN_EPOCHS (1u << 12) /* from then on nothing is known */
 
+/* An unsigned integer of 1, 2, 4 or 8 bytes of the host's; 0 for any other size. */
+static inline uint64_t af_load_tag(uint64_t at, uint32_t size)
+{
+	switch (size) {
+	case 1:
+		return *(const volatile uint8_t *)at;
+	case 2:
+		return *(const volatile uint16_t *)at;
+	case 4:
+		return *(const volatile uint32_t *)at;
+	case 8:
+		return *(const volatile uint64_t *)at;
+	default:
+		return 0;
+	}
+}
+
 /* Whether there may be anything at a pointer's value. */
 static inline bool af_is_plausible(uint64_t pointer)
 {
