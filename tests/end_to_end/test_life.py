@@ -124,9 +124,9 @@ def kill_at_random(engine, cache, directory, profile, rounds):
 
 @pytest.mark.parametrize("profile", ["debug", "release"])
 def test_killed_at_random_moments(engine, cache, tmp_path, profile, request):
-    """20 moments; 200 with --all-tests."""
+    """12 moments; 200 with --all-tests."""
     kill_at_random(engine, cache, tmp_path, profile,
-                   100 if request.config.getoption("--all-tests") else 10)
+                   100 if request.config.getoption("--all-tests") else 6)
 
 
 @pytest.mark.parametrize("mode", ["plain", "fork", "exit"])

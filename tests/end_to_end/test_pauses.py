@@ -81,8 +81,8 @@ def test_polls_that_are_open_at_the_switch(asyncflame, profile):
         assert poll["begin"] < off["begin"] < off["end"] < poll["end"]
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize("profile, threads", [*[(profile, 1) for profile in PROFILES], ("debug", 8),
+                                              ("release", 8)])
 def test_panics_through_polls_of_both_kinds(asyncflame, profile, threads):
     ended = switch(asyncflame, profile, "panics", threads)
     assert ended.status == 0, ended.err
