@@ -136,8 +136,6 @@ void af_switch_tell(void)
 
 static void set_full(bool value)
 {
-	if (atomic_load(&full) == value)
-		return;
 	af_lock(&af_gate.switching);
 	atomic_store(&full, value);
 	lead();
@@ -146,9 +144,11 @@ static void set_full(bool value)
 
 void af_switch_full(void)
 {
-	set_full(true);
+	if (!atomic_load(&full))
+		set_full(true);
 }
 
+/* In any case: another thread of the parent may have been in the middle of a switch, and is not here. */
 void af_switch_forked(void)
 {
 	set_full(false);
