@@ -96,9 +96,12 @@ static int caller_register(struct af_expression_frame *c, Dwarf_Frame *row, int 
 	bool is_value;
 	if (dwarf_frame_register(row, number, memory, &ops, &n) < 0)
 		return 0;
-	if (!n)
-		/* The same place means undefined, NULL means unchanged. */
-		return ops == memory ? -1 : af_expression_register(c, (uint64_t)number, value);
+	if (!n) {
+		/* The same place means undefined, NULL means unchanged. Of registers that a table does
+		   not mention libdw takes those that callees keep as unchanged, but rax (0) for rbx (3). */
+		bool kept = number && (ops != memory || number == 3);
+		return kept ? af_expression_register(c, (uint64_t)number, value) : -1;
+	}
 	if (!af_expression_value(c, ops, n, value, &is_value))
 		return 0;
 	return is_value || af_memory_read_u64(c->memory, *value, value);
