@@ -8,8 +8,8 @@
  * - holds an inlined instance of a poll that is not inside another poll's: what is polled is that
  *   instance's `self`, whose location debug info keeps;
  * - or calls a poll (callers.c);
- * - or is called block_on..., or is a closure inside one, as unoptimised code inlines nothing, and
- *   has its poll called by a closure.
+ * - or is called block_on..., or is a closure inside one, or has one of these inlined, and has its
+ *   poll called by a closure, as unoptimised code does, and optimised code often.
  * Then the variables tell as well that point to a future of the type that is polled; in a
  * block_on, to one of any type (`let mut f = pin!(f)`).
  *
@@ -104,59 +104,77 @@ static enum af_source last_source(const struct af_found_place *found, size_t n, 
 	return best;
 }
 
+/* A driver is called what it was written as, wherever it is inlined. */
+static void name_driver(struct af_builder *b, const struct af_function *f,
+			struct afm_driver *driver)
+{
+	struct af_text name = {0}, shown = {0};
+
+	af_name_qualify(b, af_function_home(f), &name);
+	af_name_display(b, af_text_get(&name), &shown);
+	driver->name = af_strings_add(&b->strings, af_text_get(&shown));
+	af_name_place(b, af_function_home(f), &driver->file, &driver->line);
+	b->failed |= name.failed | shown.failed;
+	af_text_deinit(&name);
+	af_text_deinit(&shown);
+}
+
+/* The block_on in which one of these is, or AF_DIE_NONE. */
+static af_die_id block_on_of(const struct af_found_place *found, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (found[i].block_on != AF_DIE_NONE)
+			return found[i].block_on;
+	return AF_DIE_NONE;
+}
+
 /* A driver of one future, whose places are found[0..n). */
-static void keep_driver(struct collector *c, struct afm_driver *driver, const struct af_die *die,
-			const struct af_found_place *found, size_t n, bool block_on)
+static void keep_driver(struct collector *c, struct afm_driver driver, const struct af_function *f,
+			const struct af_found_place *found, size_t n)
 {
 	struct af_builder *b = c->b;
+	af_die_id block_on = block_on_of(found, n);
 	bool called, inlined = false;
+	struct af_function written;
 
 	for (size_t i = 0; i < n; i++)
 		inlined |= found[i].source.how == AF_SOURCE_SELF;
 	note_polls(c, found, n, &called);
-	if (!c->polls.count && !block_on)
+	if (!c->polls.count && block_on == AF_DIE_NONE)
 		return;
 	enum af_source last = last_source(found, n, called);
-	driver->future = found->source.future;
-	driver->first_place = (uint32_t)b->places.count;
-	driver->n_places = 0;
+	driver.future = found->source.future;
+	driver.first_place = (uint32_t)b->places.count;
 	for (size_t i = 0; i < n; i++)
-		if (found[i].source.how <= last)
-			keep_place(b, driver, &found[i].place);
-	af_drivers_extend(b, die, driver, c->polls.items, c->polls.count);
-	if (!driver->n_places)
+		if (found[i].source.how <= last &&
+		    (c->polls.count || found[i].block_on != AF_DIE_NONE))
+			keep_place(b, &driver, &found[i].place);
+	af_drivers_extend(b, &f->dies[0], &driver, c->polls.items, c->polls.count);
+	if (!driver.n_places)
 		return;
+	name_driver(b, af_function_read(b, block_on, &written) ? &written : f, &driver);
 	struct afm_driver *kept = builder_push(b, drivers);
 	if (kept)
-		*kept = *driver;
-	if (inlined || block_on)
-		af_stays_add(b, &c->search.stays, driver, inlined);
+		*kept = driver;
+	if (inlined || block_on != AF_DIE_NONE)
+		af_stays_add(b, &c->search.stays, &driver, inlined);
 }
 
 static void keep_drivers(struct collector *c, const struct af_function *f, uint64_t address,
-			 uint64_t size, bool block_on)
+			 uint64_t size)
 {
-	struct af_builder *b = c->b;
 	const struct af_found_place *found = c->search.found.items;
-	struct af_text name = {0}, shown = {0};
 	struct afm_driver driver = {.address = address,
 				    .size = size > UINT32_MAX ? 0 : (uint32_t)size};
 	size_t n = c->search.found.count;
 
 	vector_sort(&c->search.found, compare_places);
-	af_name_qualify(b, af_function_home(f), &name);
-	af_name_display(b, af_text_get(&name), &shown);
-	driver.name = af_strings_add(&b->strings, af_text_get(&shown));
-	af_name_place(b, af_function_home(f), &driver.file, &driver.line);
 	for (size_t i = 0, end; i < n; i = end) {
 		for (end = i; end < n && found[end].source.future == found[i].source.future; end++)
 			;
-		keep_driver(c, &driver, &f->dies[0], found + i, end - i, block_on);
+		keep_driver(c, driver, f, found + i, end - i);
 	}
-	af_stays_find(b, &f->dies[0], &c->search.stays);
-	b->failed |= name.failed | shown.failed;
-	af_text_deinit(&name);
-	af_text_deinit(&shown);
+	af_stays_find(c->b, &f->dies[0], &c->search.stays);
 }
 
 /* Whether an address lies in a poll that is inlined in this function. */
@@ -171,8 +189,19 @@ static bool in_inlined_poll(const struct collector *c, uint64_t address)
 	return false;
 }
 
+/* The outermost block_on that is inlined around an address, or AF_DIE_NONE. */
+static af_die_id block_on_at(const struct collector *c, uint64_t address)
+{
+	for (size_t i = 0; i < c->search.block_ons.count; i++) {
+		const struct af_block_on_code *code = &c->search.block_ons.items[i];
+		if (address >= code->span.start && address < code->span.end)
+			return code->block_on;
+	}
+	return AF_DIE_NONE;
+}
+
 /* A future whose poll is called is driven, whatever variables there are. */
-static void add_calls(struct collector *c, af_die_id function)
+static void add_calls(struct collector *c, af_die_id function, bool block_on)
 {
 	for (size_t i = 0; i < c->callers.count; i++) {
 		const struct af_caller *caller = &c->callers.items[i];
@@ -183,6 +212,7 @@ static void add_calls(struct collector *c, af_die_id function)
 			*found = (struct af_found_place){
 				.source = {caller->future, AF_SOURCE_CALL},
 				.self_register = caller->self_register,
+				.block_on = block_on ? function : block_on_at(c, caller->address),
 				.place = {.start = caller->address, .end = caller->address + 1},
 			};
 	}
@@ -204,10 +234,11 @@ static void search_function(struct collector *c, uint32_t offset, bool block_on)
 		return;
 	c->search.found.count = 0;
 	c->search.stays.polled.count = 0;
-	af_places_walk(&c->search, &f.dies[0]);
-	add_calls(c, id);
+	c->search.block_ons.count = 0;
+	af_places_walk(&c->search, &f.dies[0], block_on);
+	add_calls(c, id, block_on);
 	if (c->search.found.count && !c->b->failed)
-		keep_drivers(c, &f, address, size, block_on);
+		keep_drivers(c, &f, address, size);
 }
 
 static void add_candidate(struct collector *c, uint32_t offset, bool block_on)
@@ -237,8 +268,8 @@ static void search_file(struct collector *c, const struct af_index *index)
 	c->search.index = index;
 	c->search.next = 0;
 	c->candidates.count = 0;
-	for (size_t i = 0; i < index->polls_inlined.count; i++)
-		add_candidate(c, index->polls_inlined.items[i].function, false);
+	for (size_t i = 0; i < index->instances.count; i++)
+		add_candidate(c, index->instances.items[i].function, false);
 	for (size_t i = 0; i < c->callers.count; i++)
 		if (c->callers.items[i].function >> 32 == number)
 			add_candidate(c, (uint32_t)c->callers.items[i].function, false);

@@ -47,11 +47,17 @@ struct af_place_source {
 struct af_found_place {
 	struct af_place_source source;
 	uint8_t self_register; /* enum af_register: of a call, where known */
+	af_die_id block_on;    /* that it is in, or AF_DIE_NONE */
 	struct afm_place place;
 };
 
 struct af_code_span {
 	uint64_t start, end;
+};
+
+struct af_block_on_code {
+	struct af_code_span span;
+	af_die_id block_on; /* as in struct af_scope */
 };
 
 /* What a place makes of calls in [start, end). `step` is the future, until steps are made. */
@@ -66,28 +72,35 @@ struct af_stay_search {
 	VECTOR(struct af_found_stay) places; /* of what they poll */
 };
 
+/* In `origins`: it is no poll, but a block_on. */
+#define AF_BLOCK_ON (UINT32_MAX - 1)
+
 /* What is around the DIE that is being read: the function, blocks, inlined instances. */
 struct af_scope {
 	struct af_die die;
 	unsigned int depth;
+	/* The outermost one around: the function, or the origin of an inlined instance; or AF_DIE_NONE. */
+	af_die_id block_on;
 };
 
 /* Zero but for b and, before each file, index and next. */
 struct af_place_search {
 	struct af_builder *b;
 	const struct af_index *index;
-	size_t next;		     /* in index->polls_inlined */
+	size_t next;		     /* in index->instances */
 	struct af_frame_place frame; /* what DW_OP_fbreg counts from */
 	bool has_frame;
 	VECTOR(struct af_scope) scopes; /* outermost first */
 	VECTOR(struct af_found_place) found;
+	VECTOR(struct af_block_on_code) block_ons; /* inlined in the function, outer ones first */
 	struct af_stay_search stays;
-	struct af_map origins;	       /* DIE of an abstract poll -> future + 1, 0: none */
+	struct af_map origins; /* DIE of an abstract poll -> future + 1, 0: none, AF_BLOCK_ON */
 	struct af_map pointed, valued; /* DIE of a variable's type -> the same */
 };
 
-/* Adds the places of one function to `found`; functions of a file in the order of their DIEs. */
-void af_places_walk(struct af_place_search *search, const struct af_die *function);
+/* Adds the places of one function to `found`; functions of a file in the order of their DIEs.
+   `block_on`: it is one. */
+void af_places_walk(struct af_place_search *search, const struct af_die *function, bool block_on);
 void af_place_search_deinit(struct af_place_search *search);
 
 /* Whether an unwinder knows what this DWARF register was in a frame that has called others. */

@@ -210,7 +210,7 @@ static bool merge(struct work *w)
 		    !append(&index->types, &part->types) ||
 		    !append(&index->vtables, &part->vtables) ||
 		    !append(&index->awaitees, &part->awaitees) ||
-		    !append(&index->polls_inlined, &part->polls_inlined) ||
+		    !append(&index->instances, &part->instances) ||
 		    !append(&index->inlined_elsewhere, &part->inlined_elsewhere) ||
 		    !merge_functions(index, part))
 			return false;
@@ -228,7 +228,7 @@ static void part_deinit(struct af_index_part *part)
 	vector_deinit(&part->types);
 	vector_deinit(&part->vtables);
 	vector_deinit(&part->awaitees);
-	vector_deinit(&part->polls_inlined);
+	vector_deinit(&part->instances);
 	vector_deinit(&part->inlined_elsewhere);
 }
 
@@ -241,9 +241,9 @@ struct af_error *af_scan(struct af_file *file, const struct af_scan_progress *pr
 	memset(index, 0, sizeof(*index));
 	index->file = file;
 	index->inlined = calloc(1, bits);
-	index->poll_like = calloc(1, bits);
+	index->wanted = calloc(1, bits);
 	index->named = calloc(1, bits);
-	bool ok = index->inlined && index->poll_like && index->named && divide(&w);
+	bool ok = index->inlined && index->wanted && index->named && divide(&w);
 	if (ok) {
 		walk(&w);
 		ok = !atomic_load(&w.failed) && merge(&w);
@@ -266,10 +266,10 @@ void af_index_deinit(struct af_index *index)
 	vector_deinit(&index->types);
 	vector_deinit(&index->vtables);
 	vector_deinit(&index->awaitees);
-	vector_deinit(&index->polls_inlined);
+	vector_deinit(&index->instances);
 	vector_deinit(&index->inlined_elsewhere);
 	free(index->inlined);
-	free(index->poll_like);
+	free(index->wanted);
 	memset(index, 0, sizeof(*index));
 }
 

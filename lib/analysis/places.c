@@ -74,23 +74,26 @@ static uint32_t known_future(struct af_place_search *s, af_die_id id, bool point
 	return future;
 }
 
-/* The future that an inlined instance polls, AFM_NONE if it is no poll. */
-static uint32_t polled_future(struct af_place_search *s, const struct af_die *instance)
+/* What an inlined instance is of: a poll of a future, which is given, plus 1; AF_BLOCK_ON; else 0. */
+static uint32_t read_origin(struct af_place_search *s, af_die_id origin)
 {
-	af_die_id origin = af_die_reference(instance, DW_AT_abstract_origin);
 	uint32_t known = origin == AF_DIE_NONE ? 0 : af_map_get(&s->origins, origin);
-	uint32_t future = AFM_NONE;
 	struct af_function f;
 	struct af_match match = {0};
 
 	if (known != UINT32_MAX)
-		return known - 1;
-	if (af_function_read(s->b, origin, &f) && af_polls_match(s->b, &f, &match)) {
-		uint32_t type = af_match_type(s->b, &match);
-		future = type == AFM_NONE ? AFM_NONE : s->b->types.items[type].future;
+		return known;
+	known = 0;
+	if (af_function_read(s->b, origin, &f)) {
+		if (af_is_block_on(s->b, &f)) {
+			known = AF_BLOCK_ON;
+		} else if (af_polls_match(s->b, &f, &match)) {
+			uint32_t type = af_match_type(s->b, &match);
+			known = type == AFM_NONE ? 0 : s->b->types.items[type].future + 1;
+		}
 	}
-	af_map_set(&s->origins, origin, future + 1);
-	return future;
+	af_map_set(&s->origins, origin, known);
+	return known;
 }
 
 bool af_frame_keeps(const struct af_builder *b, unsigned int base)
@@ -114,6 +117,7 @@ static void add_place(struct af_place_search *s, const struct af_place_source *s
 	}
 	*found = (struct af_found_place){
 		.source = *source,
+		.block_on = s->scopes.items[s->scopes.count - 1].block_on,
 		.place = {.start = start,
 			  .end = end,
 			  .offset = at->offset,
@@ -167,6 +171,22 @@ static void add_places(struct af_place_search *s, const struct af_place_source *
 	}
 }
 
+static void note_block_on(struct af_place_search *s, const struct af_die *instance,
+			  af_die_id origin)
+{
+	struct af_block_on_code code = {.block_on = origin};
+	struct af_ranges ranges;
+
+	if (!af_ranges_start(&ranges, instance))
+		return;
+	while (af_ranges_next(&ranges, &code.span.start, &code.span.end)) {
+		struct af_block_on_code *added = vector_push(&s->block_ons);
+		s->b->failed |= !added;
+		if (added)
+			*added = code;
+	}
+}
+
 static void note_polled(struct af_place_search *s, const struct af_die *instance)
 {
 	struct af_ranges ranges;
@@ -212,25 +232,29 @@ static void see_variable(struct af_place_search *s, const struct af_die *die)
 		add_places(s, &source, die);
 }
 
-static void enter_scope(struct af_place_search *s, const struct af_die *die, unsigned int depth)
+static void enter_scope(struct af_place_search *s, const struct af_die *die, unsigned int depth,
+			af_die_id block_on)
 {
+	size_t n = s->scopes.count;
 	struct af_scope *scope = vector_push(&s->scopes);
 
-	if (scope)
-		*scope = (struct af_scope){*die, depth};
-	else
+	if (!scope) {
 		s->b->failed = true;
+		return;
+	}
+	if (n && s->scopes.items[n - 1].block_on != AF_DIE_NONE)
+		block_on = s->scopes.items[n - 1].block_on;
+	*scope = (struct af_scope){*die, depth, block_on};
 }
 
-/* Whether the index pass has noted this inlined instance as perhaps a poll's. They come in the
-   same order as DIEs do. */
+/* Whether the index pass has noted this inlined instance. They come in the same order as DIEs do. */
 static bool is_noted(struct af_place_search *s, uint32_t offset)
 {
-	while (s->next < s->index->polls_inlined.count &&
-	       s->index->polls_inlined.items[s->next].offset < offset)
+	while (s->next < s->index->instances.count &&
+	       s->index->instances.items[s->next].offset < offset)
 		s->next++;
-	return s->next < s->index->polls_inlined.count &&
-	       s->index->polls_inlined.items[s->next].offset == offset;
+	return s->next < s->index->instances.count &&
+	       s->index->instances.items[s->next].offset == offset;
 }
 
 static void read_frame_base(struct af_place_search *s, const struct af_die *function)
@@ -242,33 +266,45 @@ static void read_frame_base(struct af_place_search *s, const struct af_die *func
 		       !s->frame.indirect;
 }
 
-void af_places_walk(struct af_place_search *s, const struct af_die *function)
+/* An inlined instance. False if what is in it says nothing: it is a poll. */
+static bool see_instance(struct af_place_search *s, const struct af_die *die, unsigned int depth)
+{
+	af_die_id origin = AF_DIE_NONE;
+	uint32_t is = 0;
+
+	if (is_noted(s, die->offset)) {
+		origin = af_die_reference(die, DW_AT_abstract_origin);
+		is = read_origin(s, origin);
+	}
+	enter_scope(s, die, depth, is == AF_BLOCK_ON ? origin : AF_DIE_NONE);
+	if (is == AF_BLOCK_ON)
+		note_block_on(s, die, origin);
+	if (!is || is == AF_BLOCK_ON || s->b->failed)
+		return true;
+	see_self(s, is - 1, die);
+	note_polled(s, die);
+	return false;
+}
+
+void af_places_walk(struct af_place_search *s, const struct af_die *function, bool block_on)
 {
 	struct af_walk walk;
 	struct af_die die;
 	unsigned int depth;
-	uint32_t future;
 
 	read_frame_base(s, function);
-	enter_scope(s, function, 0);
+	enter_scope(s, function, 0, block_on ? af_die_id_of(function) : AF_DIE_NONE);
 	af_walk_start(&walk, function);
 	while (af_walk_next(&walk, &die, &depth) && !s->b->failed) {
 		while (s->scopes.count && s->scopes.items[s->scopes.count - 1].depth >= depth)
 			s->scopes.count--;
 		switch (die.abbrev->tag) {
 		case DW_TAG_inlined_subroutine:
-			enter_scope(s, &die, depth);
-			if (!is_noted(s, die.offset))
-				break;
-			future = polled_future(s, &die);
-			if (future == AFM_NONE)
-				break;
-			see_self(s, future, &die);
-			note_polled(s, &die);
-			af_walk_skip_children(&walk);
+			if (!see_instance(s, &die, depth))
+				af_walk_skip_children(&walk);
 			break;
 		case DW_TAG_lexical_block:
-			enter_scope(s, &die, depth);
+			enter_scope(s, &die, depth, AF_DIE_NONE);
 			break;
 		case DW_TAG_variable:
 		case DW_TAG_formal_parameter:
@@ -289,6 +325,7 @@ void af_place_search_deinit(struct af_place_search *s)
 	af_map_deinit(&s->valued);
 	vector_deinit(&s->scopes);
 	vector_deinit(&s->found);
+	vector_deinit(&s->block_ons);
 	vector_deinit(&s->stays.polled);
 	vector_deinit(&s->stays.places);
 }

@@ -298,7 +298,7 @@ static void add_inlined(struct af_builder *b, const struct af_function *f,
 }
 
 /* As the index pass does for functions that have their name with them. */
-static bool is_block_on(struct af_builder *b, const struct af_function *f)
+bool af_is_block_on(const struct af_builder *b, const struct af_function *f)
 {
 	const struct af_die *home = af_function_home(f);
 	const struct af_index *index = &b->indexes[home->unit->file->number];
@@ -358,7 +358,7 @@ static void collect_one(struct af_builder *b, const struct af_index *index,
 	if (!af_function_read(b, id, &f))
 		return;
 	if ((found->what & AF_FOUND_CONCRETE) &&
-	    ((found->what & AF_FOUND_BLOCK_ON) || is_block_on(b, &f))) {
+	    ((found->what & AF_FOUND_BLOCK_ON) || af_is_block_on(b, &f))) {
 		af_die_id *kept = builder_push(b, block_ons);
 		if (kept)
 			*kept = id;

@@ -159,8 +159,20 @@ static bool at_variable(struct af_scanner *s, const struct af_held *d)
 	return awaitee;
 }
 
+/* Whether drivers.c wants to know where this was inlined: a poll, or a block_on. A closure is the latter if
+   its namespace is, which is not known here, but its linkage name has it too. */
+static bool is_class_wanted(uint32_t class, const struct af_die *die, const char *name)
+{
+	if (class & (AF_FOUND_BODY | AF_FOUND_POLL | AF_FOUND_BLOCK_ON))
+		return true;
+	if (!name || strncmp(name, "{closure", 8))
+		return false;
+	const char *linkage = af_die_string(die, DW_AT_linkage_name);
+	return linkage && strstr(linkage, "block_on");
+}
+
 /* The same for one that does not lie in this unit. */
-static bool is_poll_like_elsewhere(const struct af_scanner *s, af_die_id id)
+static bool is_wanted_elsewhere(const struct af_scanner *s, af_die_id id)
 {
 	const struct af_debuginfo *info = s->unit->file->info;
 
@@ -171,19 +183,19 @@ static bool is_poll_like_elsewhere(const struct af_scanner *s, af_die_id id)
 			return false;
 		const char *name = af_die_string(&die, DW_AT_name);
 		if (name)
-			return af_name_class(name) & (AF_FOUND_BODY | AF_FOUND_POLL);
+			return is_class_wanted(af_name_class(name), &die, name);
 		id = af_die_reference(&die, DW_AT_specification);
 	}
 	return false;
 }
 
-/* Whether the abstract subprogram at `offset` is named like a poll. */
-static bool is_poll_like(struct af_scanner *s, uint32_t offset)
+/* Whether instances of the abstract subprogram at `offset` are. */
+static bool is_wanted(struct af_scanner *s, uint32_t offset)
 {
 	for (int i = 0; i < 3 && offset < AF_ORIGIN_ELSEWHERE; i++) {
 		if (offset < s->unit->first_die || offset >= s->unit->end)
-			return is_poll_like_elsewhere(s, (uint64_t)s->unit->file->number << 32 |
-								 offset);
+			return is_wanted_elsewhere(s,
+						   (uint64_t)s->unit->file->number << 32 | offset);
 		struct af_bytes b = {s->data + offset, s->end, false};
 		uint64_t code = af_bytes_uleb(&b);
 		const struct af_abbrev *abbrev =
@@ -192,15 +204,17 @@ static bool is_poll_like(struct af_scanner *s, uint32_t offset)
 		if (!abbrev || !af_attributes_end(s->unit, abbrev, b.pos, s->end))
 			return false;
 		if (abbrev->name.attribute != UINT32_MAX)
-			return class_of(s, abbrev, b.pos) & (AF_FOUND_BODY | AF_FOUND_POLL);
+			return is_class_wanted(class_of(s, abbrev, b.pos),
+					       &(struct af_die){s->unit, abbrev, offset, b.pos},
+					       name_of(s, abbrev, b.pos));
 		offset = origin_of(s, abbrev, b.pos);
 	}
 	return false;
 }
 
-static bool add_inlined_poll(struct af_scanner *s, uint32_t offset)
+static bool add_instance(struct af_scanner *s, uint32_t offset)
 {
-	struct af_inlined *found = vector_push(&s->part->polls_inlined);
+	struct af_inlined *found = vector_push(&s->part->instances);
 	if (!found)
 		return false;
 	*found = (struct af_inlined){offset, s->function};
@@ -215,13 +229,13 @@ static bool at_inlined_elsewhere(struct af_scanner *s, const struct af_held *d)
 
 	value_at(s, d->abbrev, &d->abbrev->origin, d->attributes, &value);
 	af_die_id id = af_value_reference(s->unit, &value);
-	if (!is_poll_like_elsewhere(s, id))
+	if (!is_wanted_elsewhere(s, id))
 		return true;
 	af_die_id *kept = vector_push(&s->part->inlined_elsewhere);
 	if (!kept)
 		return false;
 	*kept = id;
-	return !s->function || add_inlined_poll(s, d->offset);
+	return !s->function || add_instance(s, d->offset);
 }
 
 static bool at_inlined(struct af_scanner *s, const struct af_held *d)
@@ -234,12 +248,11 @@ static bool at_inlined(struct af_scanner *s, const struct af_held *d)
 		return true;
 	/* Whoever sees the first bit sees the second one; two threads may both look it up. */
 	if (!af_bits_get(s->index->inlined, origin)) {
-		if (is_poll_like(s, origin))
-			af_bits_set(s->index->poll_like, origin);
+		if (is_wanted(s, origin))
+			af_bits_set(s->index->wanted, origin);
 		af_bits_set(s->index->inlined, origin);
 	}
-	return !s->function || !af_bits_get(s->index->poll_like, origin) ||
-	       add_inlined_poll(s, d->offset);
+	return !s->function || !af_bits_get(s->index->wanted, origin) || add_instance(s, d->offset);
 }
 
 /* Looks at what is held. False when memory is short. */

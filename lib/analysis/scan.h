@@ -51,7 +51,7 @@ struct af_awaitee {
 	uint32_t body; /* offset of the subprogram */
 };
 
-/* An inlined instance of what is named like a poll. */
+/* An inlined instance of what is named like a poll, or may be a block_on. */
 struct af_inlined {
 	uint32_t offset;
 	uint32_t function; /* offset of the concrete subprogram */
@@ -68,10 +68,10 @@ struct af_index {
 	VECTOR(struct af_found_type) types;
 	VECTOR(uint32_t) vtables; /* offsets of `<X as Trait>::{vtable}` variables */
 	VECTOR(struct af_awaitee) awaitees;
-	VECTOR(struct af_inlined) polls_inlined;
+	VECTOR(struct af_inlined) instances;
 	VECTOR(af_die_id) inlined_elsewhere; /* polls of other files that were inlined in this */
 	uint8_t *inlined;		     /* bits: an inlined instance has this origin */
-	uint8_t *poll_like;		     /* and that is named like a poll */
+	uint8_t *wanted;		     /* and `instances` are to hold these */
 	uint8_t *named; /* bits: a subprogram with a name of interest, or of one's origin */
 	uint64_t n_dies;
 	uint64_t n_broken; /* units that could not be read to their end */
@@ -94,7 +94,7 @@ struct af_index_part {
 	VECTOR(struct af_found_type) types;
 	VECTOR(uint32_t) vtables;
 	VECTOR(struct af_awaitee) awaitees;
-	VECTOR(struct af_inlined) polls_inlined;
+	VECTOR(struct af_inlined) instances;
 	VECTOR(af_die_id) inlined_elsewhere; /* polls of other files that were inlined in this */
 	uint64_t n_dies, n_broken;
 };

@@ -87,8 +87,7 @@ def seen_in(trace, crate, account, which="open"):
 # As for dump: some futures of block_on are not found in the frame of their thread, and what is told of their waits is
 # their own state only, or nothing.
 def is_gap(build, label, kind):
-    return kind == "block_on" and (build == "debian-release" or
-                                   build == "debian-lto" and label == "main")
+    return kind == "block_on" and build == "debian-lto" and label == "main"
 
 
 def compare(tasks, trace, crate, build=None):
