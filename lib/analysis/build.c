@@ -101,6 +101,7 @@ static void second_pass(struct af_builder *b)
 	af_polls_complete(b);
 	if (b->failed)
 		return;
+	af_bodies_find(b);
 	af_futures_complete(b);
 	af_reach_mark(b);
 	af_wakers_complete(b);

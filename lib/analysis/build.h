@@ -160,6 +160,10 @@ void af_polls_collect(struct af_builder *b);
 /* Orders polls by address, joins those that share one, links polls and futures. */
 void af_polls_complete(struct af_builder *b);
 
+/* bodies.c */
+/* After af_polls_complete: what roots that are nothing but a jump jump to. */
+void af_bodies_find(struct af_builder *b);
+
 /* parks.c */
 /* After af_polls_collect: functions by which threads wait. */
 void af_parks_collect(struct af_builder *b);

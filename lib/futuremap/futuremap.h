@@ -152,6 +152,11 @@ struct afm_poll {
 	uint32_t root;		/* index in `roots`, or AFM_NONE */
 	uint32_t step;		/* index in `steps` of its future, where a driver polls that, so
 				   that nothing else tells where it is parked; or AFM_NONE */
+	uint64_t body;		/* of a root that is nothing but a jump, as all of tokio's are in
+				   optimised builds: where that leads, if no other root goes there.
+				   It is this that stands on stacks. Else 0 */
+	uint32_t body_size;	/* up to the next function; 0 unknown */
+	uint32_t reserved;
 };
 #define AFM_PF_AMBIGUOUS 1u	/* several functions folded into this address */
 
@@ -397,7 +402,7 @@ _Static_assert(sizeof(struct afm_type) == 72, "afm_type");
 _Static_assert(sizeof(struct afm_field) == 24, "afm_field");
 _Static_assert(sizeof(struct afm_variant) == 48, "afm_variant");
 _Static_assert(sizeof(struct afm_future) == 40, "afm_future");
-_Static_assert(sizeof(struct afm_poll) == 80, "afm_poll");
+_Static_assert(sizeof(struct afm_poll) == 96, "afm_poll");
 _Static_assert(sizeof(struct afm_root) == 40, "afm_root");
 _Static_assert(sizeof(struct afm_step) == 20, "afm_step");
 _Static_assert(sizeof(struct afm_step_case) == 24, "afm_step_case");

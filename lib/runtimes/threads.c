@@ -5,12 +5,20 @@
 
 #define TRIES 5
 
+/* Where a root's code is that is nothing but a jump. */
+struct body {
+	uint32_t image, poll;
+	uint64_t address; /* link-time */
+	uint32_t size;
+};
+
 struct look {
 	struct af_threads *threads;
 	struct af_process *process;
 	struct af_snapshot *snapshot;
 	struct af_unwinder unwinder;
 	struct af_stack_trace *trace;
+	VECTOR(struct body) bodies;
 	uint32_t thread;
 	bool failed;
 };
@@ -29,9 +37,50 @@ static const struct af_futuremap *frame_map(const struct look *l, const struct a
 	return &l->process->images.items[module->image].map;
 }
 
-/* The poll whose function holds link-time `pc`. */
-static uint32_t find_poll(const struct af_futuremap *map, uint64_t pc)
+static int compare_bodies(const void *a, const void *b)
 {
+	const struct body *x = a, *y = b;
+	if (x->image != y->image)
+		return x->image < y->image ? -1 : 1;
+	return x->address < y->address ? -1 : x->address > y->address;
+}
+
+static void collect_bodies(struct look *l)
+{
+	for (uint32_t image = 0; image < l->process->images.count; image++) {
+		const struct af_futuremap *map = &l->process->images.items[image].map;
+		for (uint32_t i = 0; i < map->header->polls.count; i++) {
+			const struct afm_poll *poll = af_futuremap_polls(map, i);
+			struct body *body = poll->body ? vector_push(&l->bodies) : NULL;
+			l->failed |= poll->body && !body;
+			if (body)
+				*body = (struct body){image, i, poll->body, poll->body_size};
+		}
+	}
+	vector_sort(&l->bodies, compare_bodies);
+}
+
+static uint32_t find_body(const struct look *l, uint32_t image, uint64_t pc)
+{
+	const struct body wanted = {.image = image, .address = pc};
+	size_t low = 0, high = l->bodies.count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (compare_bodies(&l->bodies.items[middle], &wanted) <= 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (!low)
+		return AFM_NONE;
+	const struct body *body = &l->bodies.items[low - 1];
+	return body->image == image && pc - body->address < body->size ? body->poll : AFM_NONE;
+}
+
+/* The poll whose function holds link-time `pc`. */
+static uint32_t find_poll(const struct look *l, uint32_t image, uint64_t pc)
+{
+	const struct af_futuremap *map = &l->process->images.items[image].map;
 	uint32_t low = 0, high = (uint32_t)map->header->polls.count;
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
@@ -40,10 +89,10 @@ static uint32_t find_poll(const struct af_futuremap *map, uint64_t pc)
 		else
 			high = middle;
 	}
-	if (!low)
-		return AFM_NONE;
-	const struct afm_poll *poll = af_futuremap_polls(map, low - 1);
-	return pc - poll->address < poll->size ? low - 1 : AFM_NONE;
+	if (low &&
+	    pc - af_futuremap_polls(map, low - 1)->address < af_futuremap_polls(map, low - 1)->size)
+		return low - 1;
+	return find_body(l, image, pc);
 }
 
 static void note_polls(struct look *l, struct af_thread_polls *found)
@@ -53,7 +102,7 @@ static void note_polls(struct look *l, struct af_thread_polls *found)
 		struct af_thread_poll poll;
 		const struct af_futuremap *map =
 			frame_map(l, &l->trace->frames[i], &poll.image, &poll.pc);
-		poll.poll = map ? find_poll(map, poll.pc) : AFM_NONE;
+		poll.poll = map ? find_poll(l, poll.image, poll.pc) : AFM_NONE;
 		if (poll.poll == AFM_NONE)
 			continue;
 		struct af_thread_poll *kept = vector_push(&l->threads->polls);
@@ -111,7 +160,7 @@ static bool is_polled(const struct look *l, uint32_t i)
 		uint32_t image;
 		uint64_t pc;
 		const struct af_futuremap *map = frame_map(l, &l->trace->frames[i], &image, &pc);
-		uint32_t poll = map ? find_poll(map, pc) : AFM_NONE;
+		uint32_t poll = map ? find_poll(l, image, pc) : AFM_NONE;
 		if (poll != AFM_NONE)
 			return af_futuremap_polls(map, poll)->kind != AFM_P_TASK_ROOT;
 	}
@@ -125,7 +174,7 @@ static bool is_inside_poll(const struct look *l, uint32_t i)
 		uint32_t image;
 		uint64_t pc;
 		const struct af_futuremap *map = frame_map(l, &l->trace->frames[i], &image, &pc);
-		uint32_t poll = map ? find_poll(map, pc) : AFM_NONE;
+		uint32_t poll = map ? find_poll(l, image, pc) : AFM_NONE;
 		if (poll != AFM_NONE)
 			return true;
 	}
@@ -195,6 +244,7 @@ struct af_error *af_threads_look(struct af_threads *threads, struct af_process *
 	struct af_error *error = af_unwinder_init(&l.unwinder, process);
 	l.trace = error ? NULL : malloc(sizeof(*l.trace));
 	l.failed = !l.trace;
+	collect_bodies(&l);
 	for (; l.thread < process->threads.count && !l.failed; l.thread++) {
 		struct af_thread_polls found = {.thread = l.thread};
 		for (int i = 0; i < TRIES && !look_at(&l, &found); i++) {
@@ -208,6 +258,7 @@ struct af_error *af_threads_look(struct af_threads *threads, struct af_process *
 			l.failed = true;
 	}
 	af_unwinder_deinit(&l.unwinder);
+	vector_deinit(&l.bodies);
 	free(l.trace);
 	return error ? error : l.failed ? af_error_create("out of memory") : NULL;
 }

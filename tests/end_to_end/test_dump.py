@@ -148,6 +148,10 @@ def test_a_quiet_shop(dump, tmp_path, profile, how):
         # The thread that has made the runtime and two workers, each at rest.
         assert len(found["threads"]) == 3
         assert [thread["unknown"] for thread in found["threads"]] == [None] * 3
+        # A worker is a task of the blocking pool: it is on its thread's stack, where optimised a root is a mere jump.
+        workers = [task["thread"] for task in found["tasks"] if task["blocking"]]
+        assert sorted(workers) == [thread["tid"] for thread in found["threads"] if thread["polls"]]
+        assert len(workers) == 2
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -236,6 +240,8 @@ def test_a_task_that_is_polled_names_its_thread(dump, tmp_path, profile):
         assert len(busy) == 1
         task = tasks[busy[0]["task"]]
         assert (task["state"], task["thread"], task["tree"]) == ("running", busy[0]["tid"], None)
+        roots = [poll["name"] for poll in busy[0]["polls"] if poll["kind"] == "task root"]
+        assert roots[-1] == task["future"]["name"] and len(roots) == 2, "the task's in the worker's"
         own = [task["thread"] for task in found["tasks"]
                if not task["blocking"] and task["state"] == "running"]
         assert own == [busy[0]["tid"]], "and no other"
