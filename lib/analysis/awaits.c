@@ -16,17 +16,8 @@
 static uint32_t body_name(struct af_builder *b, const char *name)
 {
 	struct af_text text = {0};
-	const char *last = name;
-	int depth = 0;
+	const char *last = af_name_last(name);
 
-	for (const char *p = name; *p; p++) {
-		if (*p == '<')
-			depth++;
-		else if (*p == '>' && depth)
-			depth--;
-		else if (!depth && p[0] == ':' && p[1] == ':')
-			last = p + 2;
-	}
 	af_text_append(&text, name, (size_t)(last - name));
 	for (const char *p = last; *p && *p != '<'; p++) {
 		if (!strncmp(p, "_env#", 5))

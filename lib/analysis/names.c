@@ -149,6 +149,8 @@ const char *af_name_last(const char *name)
 	for (const char *p = name; *p; p++) {
 		if (*p == '<')
 			depth++;
+		else if (*p == '>' && p > name && p[-1] == '-')
+			continue; /* -> of a function type */
 		else if (*p == '>')
 			depth--;
 		else if (!depth && p[0] == ':' && p[1] == ':')

@@ -23,9 +23,11 @@ static const char *pattern_end(const char *p)
 {
 	int depth = 0;
 
-	for (; *p; p++) {
+	for (const char *start = p; *p; p++) {
 		if (*p == '\\' && p[1]) {
 			p++;
+		} else if (*p == '>' && p > start && p[-1] == '-') {
+			continue; /* -> of a function type */
 		} else if (*p == '<' || *p == '(' || *p == '[') {
 			depth++;
 		} else if (*p == '>' || *p == ')' || *p == ']') {

@@ -396,6 +396,7 @@ static void filter_takes_what_it_says(void **state)
 	assert_false(wants("!a::*", "a::b", file));
 	assert_true(wants("!a::*", "b::b", file));
 	assert_true(wants("f<u8, u16>,x", "f<u8, u16>", file));
+	assert_true(wants("f<fn(u8) -> u8, u16>", "f<fn(u8) -> u8, u16>", file));
 	assert_true(wants("*{async_block#0}*", "m::{async_block#0}", file));
 	assert_true(wants("a\\*b", "a*b", file));
 	assert_false(wants("a\\*b", "axb", file));
