@@ -294,7 +294,13 @@ static bool find_by_prologue(struct af_unwinder *u, struct af_expression_frame *
 	if (!module || back < module->text || back >= module->text_end)
 		return false;
 	enum call call = find_call(c, back, &target);
-	return call == CALL_INDIRECT || (call == CALL_TO && target == entry);
+	if (call != CALL_TO || target == entry)
+		return call != CALL_NONE;
+	/* Another function was called, and has gone on to this one by a jump (a tail call). */
+	u->guesses = true;
+	bool fits = ends(u, c, *rbp, AF_MAX_FRAMES);
+	u->guesses = false;
+	return fits;
 }
 
 /*
