@@ -44,7 +44,9 @@ static void try_header(struct af_task_list *t, const struct af_header *header)
 	    !is_plausible(&found.task))
 		return;
 	read_owner(t, &found, vtable->owner);
-	if (vtable->executor == AFM_X_TOKIO && !found.has_owner && !found.blocking)
+	/* A task that no runtime has taken yet. tokio before 1.13 has no such field. */
+	if (vtable->executor == AFM_X_TOKIO && vtable->owner != AFM_NONE && !found.has_owner &&
+	    !found.blocking)
 		return;
 	struct af_found_task *kept = vector_push(&t->items);
 	if (kept)
