@@ -56,7 +56,7 @@ static void push_elements(struct af_walker *w, const struct af_tree_item *item,
 		cut(w, item);
 	}
 	for (uint32_t i = (uint32_t)count; i-- > 0;) {
-		below.index = i;
+		below.index = item->index == AFM_NONE ? i : item->index;
 		af_walk_push(w, &below, item->image, e->type,
 			     e->at + (e->first + i) % e->n * t->size);
 	}
@@ -201,10 +201,11 @@ static void push_list(struct af_walker *w, const struct af_tree_item *item, cons
 		af_walk_lost(w, item);
 }
 
-/* The top of the stack, which is looked at first, is number 0. */
-static void number_items(struct af_walker *w, uint32_t from)
+/* The top of the stack, which is looked at first, is number 0; unless the whole list is one of
+   several already. */
+static void number_items(struct af_walker *w, const struct af_tree_item *item, uint32_t from)
 {
-	for (uint32_t i = from; i < w->tree->n_items; i++)
+	for (uint32_t i = from; i < w->tree->n_items && item->index == AFM_NONE; i++)
 		w->tree->items[i].index = w->tree->n_items - 1 - i;
 }
 
@@ -233,7 +234,7 @@ void af_walk_futures_unordered(struct af_walker *w, const struct af_tree_item *i
 		push_list(w, item, &list, address);
 	else
 		af_walk_lost(w, item);
-	number_items(w, before);
+	number_items(w, item, before);
 }
 
 /* One of the two lists of a JoinSet: ListEntry { value: JoinHandle, pointers: { next } }. */
@@ -283,5 +284,5 @@ void af_walk_join_set(struct af_walker *w, const struct af_tree_item *item)
 		return;
 	push_entries(w, item, type, address, "idle");
 	push_entries(w, item, type, address, "notified");
-	number_items(w, before);
+	number_items(w, item, before);
 }

@@ -107,7 +107,8 @@ static void label(struct af_walker *w, struct af_tree_item *item, const struct a
 	if (at != AFM_NONE) {
 		const char *type =
 			af_futuremap_string(map, af_futuremap_types(map, item->type)->name);
-		if (*type == '(')
+		/* Of places within places the outermost: the branch of a select!. */
+		if (*type == '(' && item->index == AFM_NONE)
 			item->index = at;
 	} else if (!item->label && *name) {
 		/* A closure's captured reference. */

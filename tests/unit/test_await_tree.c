@@ -259,12 +259,44 @@ static void finds_branches_once_and_awaited(void **state)
 	assert_int_equal(tree.nodes[3].index, 1);
 	assert_string_equal(af_target_string(&target, 0, tree.nodes[3].label), "futures");
 	assert_int_equal(af_await_tree_innermost(&tree), 1);
+
 	heap[5] = 1;
 	show(joins, 0);
 	assert_int_equal(tree.nodes[2].status, AF_NODE_DONE);
 	assert_int_equal(tree.nodes[2].type, leaf);
 	assert_int_equal(tree.nodes[3].status, AF_NODE_HAND);
 	assert_int_equal(af_await_tree_innermost(&tree), 1);
+}
+
+/* select! over StreamMap::next(): a branch that leads through a list of pairs. */
+static void numbers_branches_and_not_what_lies_in_them(void **state)
+{
+	uint32_t pair = structure("(u64, app::Never)", 16);
+	maker_field(m, pair, "__1", leaf, 8);
+	uint32_t tuple = structure("(Next<StreamMap<K, V>>, app::Never)", 32);
+	maker_field(m, tuple, "__0", wrap("app::Next", "stream", vec(pair)), 0);
+	maker_field(m, tuple, "__1", leaf, 24);
+	uint32_t closure = wrap("app::f::{closure_env#0}", "_ref__futures", reference(tuple));
+	uint32_t selects = awaiting("selects", poll_fn(closure));
+
+	heap[0] = SUSPENDED;
+	heap[1] = at(4);
+	heap[4] = 2;
+	heap[5] = at(20);
+	heap[6] = 2;
+	read_at(selects, 0);
+	assert_int_equal(tree.n_nodes, 5);
+	assert_int_equal(tree.nodes[2].index, 0);
+	assert_int_equal(tree.nodes[3].index, 0);
+	assert_int_equal(tree.nodes[3].address, at(23));
+	assert_int_equal(tree.nodes[4].index, 1);
+
+	uint32_t pairs = hand("app::Pairs", 24);
+	maker_field(m, pairs, "entries", vec(pair), 0);
+	read_at(pairs, 4);
+	assert_int_equal(tree.n_nodes, 3);
+	assert_int_equal(tree.nodes[1].index, 0);
+	assert_int_equal(tree.nodes[2].index, 1);
 }
 
 static void marks_branches_that_select_has_disabled(void **state)
@@ -375,6 +407,7 @@ int main(void)
 		TEST(enters_no_union),
 		TEST(ends_combinators_that_are_complete),
 		TEST(finds_branches_once_and_awaited),
+		TEST(numbers_branches_and_not_what_lies_in_them),
 		TEST(marks_branches_that_select_has_disabled),
 		TEST(shows_what_is_held_by_value),
 		TEST(follows_nothing_held_when_a_drop_flag_is_clear),
