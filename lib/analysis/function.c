@@ -14,7 +14,25 @@ static bool is_scope(const struct af_die *die)
 	       die->abbrev->tag == DW_TAG_inlined_subroutine;
 }
 
-static void read_params(struct af_builder *b, struct af_function *f, const struct af_die *die)
+static void add_param(struct af_builder *b, struct af_function *f, const struct af_die *param)
+{
+	struct af_die origin;
+
+	if (f->n_params < 3) {
+		af_die_id type = af_types_target(b, param);
+		if (type == AF_DIE_NONE &&
+		    af_die_at(b->info, af_die_reference(param, DW_AT_abstract_origin), &origin))
+			type = af_types_target(b, &origin);
+		f->params[f->n_params] = type;
+	}
+	if (!f->n_params)
+		f->first_param = af_die_id_of(param);
+	f->n_params++;
+}
+
+/* Adds the children of a tag; of variables only the one called `name`, or all others. */
+static void add_params(struct af_builder *b, struct af_function *f, const struct af_die *die,
+		       unsigned int tag, const char *name, bool others)
 {
 	struct af_walk walk;
 	struct af_die child;
@@ -22,24 +40,28 @@ static void read_params(struct af_builder *b, struct af_function *f, const struc
 
 	af_walk_start(&walk, die);
 	while (af_walk_next(&walk, &child, &depth) && !is_scope(&child)) {
-		if (child.abbrev->tag != DW_TAG_formal_parameter) {
-			af_walk_skip_children(&walk);
-			continue;
+		if (child.abbrev->tag == tag) {
+			const char *own = name ? af_die_string(&child, DW_AT_name) : NULL;
+			if (!name || (own && !strcmp(own, name)) != others)
+				add_param(b, f, &child);
 		}
-		if (f->n_params < 3) {
-			struct af_die origin;
-			af_die_id type = af_types_target(b, &child);
-			if (type == AF_DIE_NONE &&
-			    af_die_at(b->info, af_die_reference(&child, DW_AT_abstract_origin),
-				      &origin))
-				type = af_types_target(b, &origin);
-			f->params[f->n_params] = type;
-		}
-		if (!f->n_params)
-			f->first_param = af_die_id_of(&child);
-		f->n_params++;
 		af_walk_skip_children(&walk);
 	}
+}
+
+/* An argument that the compiler has taken apart before it inlined the function (`mut self`) is
+   a variable of the abstract instance, beside the others. What the body declares is in a block;
+   but in a closure or a coroutine what it has captured is beside them as well. */
+static void read_params(struct af_builder *b, struct af_function *f, const struct af_die *die)
+{
+	uint64_t kind;
+	bool abstract = f->name && f->name[0] != '{' && af_die_number(die, DW_AT_inline, &kind);
+
+	if (abstract)
+		add_params(b, f, die, DW_TAG_variable, "self", false);
+	add_params(b, f, die, DW_TAG_formal_parameter, NULL, false);
+	if (abstract && f->n_params)
+		add_params(b, f, die, DW_TAG_variable, "self", true);
 }
 
 bool af_function_read(struct af_builder *b, af_die_id id, struct af_function *f)

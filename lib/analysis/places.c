@@ -202,7 +202,7 @@ static void note_polled(struct af_place_search *s, const struct af_die *instance
 	}
 }
 
-/* `self` of an inlined poll: its first parameter. */
+/* `self` of an inlined poll: its first parameter, or what that has become (function.c). */
 static void see_self(struct af_place_search *s, uint32_t future, const struct af_die *instance)
 {
 	struct af_walk walk;
@@ -211,7 +211,9 @@ static void see_self(struct af_place_search *s, uint32_t future, const struct af
 
 	af_walk_start(&walk, instance);
 	while (af_walk_next(&walk, &child, &depth)) {
-		if (child.abbrev->tag == DW_TAG_formal_parameter) {
+		if ((child.abbrev->tag == DW_TAG_formal_parameter ||
+		     child.abbrev->tag == DW_TAG_variable) &&
+		    !strncmp(af_die_name(s->b, type_of(s->b, &child)), "Pin<&mut ", 9)) {
 			add_places(s, &(struct af_place_source){future, AF_SOURCE_SELF}, &child);
 			return;
 		}

@@ -19,7 +19,7 @@ class Reader:
     """What llvm-dwarfdump prints, one DIE after the other."""
 
     def __init__(self, path):
-        self.functions, self.used, self.awaited = [], set(), set()
+        self.functions, self.used, self.linked, self.awaited = [], set(), set(), set()
         self.function = None
         process = subprocess.Popen(["llvm-dwarfdump", "--debug-info", path], stdout=subprocess.PIPE,
                                    text=True)
@@ -31,6 +31,8 @@ class Reader:
                 die = {"offset": int(head[1], 16), "depth": len(head[2]), "tag": head[3]} if head else {}
             elif die and (found := re.match(r"\s+DW_AT_(\w+)\s+\((.*)\)$", line)):
                 die[found[1]] = found[2]
+            elif die and (found := re.match(r"\s+\[0x([0-9a-f]+), ", line)) and int(found[1], 16) > 1:
+                die["live"] = True  # a range that the linker has kept
         self.see(die)
         assert process.wait() == 0
 
@@ -42,20 +44,28 @@ class Reader:
             self.functions.append(die)
             if is_concrete(die):
                 self.used.add(die["offset"])
+                self.linked.add(die["offset"])
         if tag == "formal_parameter" and self.function and die["depth"] == self.function["depth"] + 2:
             self.function["params"].append(type_of(die))
+        # `mut self`, taken apart before the function was inlined.
+        if (tag == "variable" and die.get("name") == '"self"' and "inline" in self.function
+                and die["depth"] == self.function["depth"] + 2):
+            self.function["params"].insert(0, type_of(die))
         if "abstract_origin" in die and (tag == "inlined_subroutine" or
                                          tag == "subprogram" and is_concrete(die)):
-            self.used.add(int(die["abstract_origin"].split()[0].rstrip(")"), 16))
+            origin = int(die["abstract_origin"].split()[0].rstrip(")"), 16)
+            self.used.add(origin)
+            if tag == "subprogram" or "live" in die or int(die.get("low_pc", "0x0"), 16) > 1:
+                self.linked.add(origin)
         if die.get("name") == '"__awaitee"':
             self.awaited.add(type_of(die))
 
-    def polled(self):
-        """The types that something polls."""
+    def polled(self, by):
+        """The types that something polls: functions in `used`, or of those what the linker has kept."""
         for die in self.functions:
             params = die["params"]
             found = re.match(r"core::pin::Pin<&mut (.*)>$", params[0]) if len(params) > 1 else None
-            if (found and die["offset"] in self.used and "Future" in die.get("linkage_name", "Future")
+            if (found and die["offset"] in by and "Future" in die.get("linkage_name", "Future")
                     and re.match(r'"poll(<|"$)', die.get("name", ""))):
                 yield found[1]
 
@@ -93,14 +103,14 @@ def compare(path):
     whole = json.loads(subprocess.run([PROGRAM, "map", path], check=True, capture_output=True,
                                       text=True).stdout)
     told = Reader(path)
-    polled = {name[len(GENERATOR):-1] if name.startswith(GENERATOR) else name
-              for name in told.polled()}
+    polled, linked = ({name[len(GENERATOR):-1] if name.startswith(GENERATOR) else name
+                       for name in told.polled(by)} for by in (told.used, told.linked))
     awaited = {innermost(name) for name in told.awaited}
     every = {future["type"] for future in whole["futures"]}
     hand = {future["type"] for future in whole["futures"] if future["kind"] == "hand-written"}
     assert not hand - polled - awaited
     # Pointers to futures are gone through, whether anybody polls them or not, and so is `dyn`.
-    wanted = {name for name in polled if not STANDS_FOR.match(name)}
+    wanted = {name for name in linked if not STANDS_FOR.match(name)}
     wanted |= {name for name in awaited if not re.match(r"\(?dyn ", name)}
     assert not wanted - every
     assert len(polled) > 10 and len(awaited) > 5
