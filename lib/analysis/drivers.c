@@ -149,7 +149,8 @@ static void keep_driver(struct collector *c, struct afm_driver driver, const str
 		if (found[i].source.how <= last &&
 		    (c->polls.count || found[i].block_on != AF_DIE_NONE))
 			keep_place(b, &driver, &found[i].place);
-	af_drivers_extend(b, &f->dies[0], &driver, c->polls.items, c->polls.count);
+	af_drivers_extend(b, &f->dies[0], &driver, c->polls.items, c->polls.count,
+			  last > AF_SOURCE_POINTER);
 	if (!driver.n_places)
 		return;
 	name_driver(b, af_function_read(b, block_on, &written) ? &written : f, &driver);

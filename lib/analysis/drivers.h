@@ -108,9 +108,10 @@ bool af_frame_keeps(const struct af_builder *b, unsigned int base);
 
 /* Adds to the driver, the last one so far, places that follow from the code: from what calls of
    its future's poll are given, and from the places that it has. `polls` is the code that polls
-   its future. */
+   its future. `copies`: its places so far are variables that held the future once, perhaps. */
 void af_drivers_extend(struct af_builder *b, const struct af_die *function,
-		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls);
+		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls,
+		       bool copies);
 
 /* stays.c */
 /* Takes up the places of a driver, whose polls are inlined or not. */

@@ -168,39 +168,41 @@ static bool is_target(const struct af_code *flow, uint32_t i)
 }
 
 /* The code ahead of a call of the future's poll may say what it hands over: `lea rdi, [rsp+48]`,
-   or `mov rdi, r14`. Looks back over the few instructions that surely run before it. */
-static void see_call(struct af_code *flow, struct afm_driver *driver,
+   or `mov rdi, r14`. Looks back over the few instructions that surely run before it. False if they
+   do not say. */
+static bool see_call(struct af_code *flow, struct afm_driver *driver,
 		     const struct af_poll_code *call)
 {
 	static const int8_t registers[] = {[AFM_R_RDI] = 5, [AFM_R_RSI] = 4, [AFM_R_RDX] = 1};
 	uint32_t i = af_code_find(flow, call->start);
 
 	if (i == AFM_NONE || !call->self_register || call->self_register > AFM_R_RDX)
-		return;
+		return false;
 	int8_t self = registers[call->self_register];
 	for (uint32_t k = i, steps = 0; k > 0 && steps < 12; k--, steps++) {
 		const struct af_flow_instruction *in = &flow->code.items[k - 1];
 		if (is_target(flow, k) || !af_code_falls(flow, k - 1) || (in->changes & 1u << 7))
-			return;
+			return false;
 		if (!(in->changes >> self & 1))
 			continue;
 		/* Nothing between may change what it is made of. */
 		for (uint32_t later = k; later < i; later++)
 			if (in->from < 0 || (flow->code.items[later].changes >> in->from & 1))
-				return;
+				return false;
 		if (in->to != self || !af_frame_keeps(flow->b, (unsigned int)in->from))
-			return;
+			return false;
 		struct afm_place *place = builder_push(flow->b, places);
 		if (!place)
-			return;
+			return false;
 		*place = (struct afm_place){.start = call->start,
 					    .end = call->start + flow->code.items[i].size,
 					    .offset = in->add,
 					    .base = (uint16_t)in->from,
 					    .flags = AFM_PL_DERIVED};
 		driver->n_places++;
-		return;
+		return true;
 	}
+	return false;
 }
 
 static bool seen_before(const struct afm_place *given, size_t k)
@@ -234,14 +236,33 @@ static void extend(struct af_code *flow, struct afm_driver *driver, const struct
 	}
 }
 
+/* What every call of the poll is given is where the future is; variables that were only moved from
+   are not. */
+static void see_calls(struct af_code *flow, struct afm_driver *driver,
+		      const struct af_poll_code *polls, size_t n_polls, bool copies)
+{
+	struct afm_place *first;
+	uint32_t before = driver->n_places;
+	size_t seen = 0;
+
+	for (size_t i = 0; i < n_polls && i < CALLS_MAX; i++)
+		seen += see_call(flow, driver, &polls[i]);
+	if (!copies || !seen || seen < n_polls)
+		return;
+	first = &flow->b->places.items[driver->first_place]; /* the table moves while it grows */
+	driver->n_places -= before;
+	memmove(first, first + before, driver->n_places * sizeof(*first));
+	flow->b->places.count -= before;
+}
+
 void af_drivers_extend(struct af_builder *b, const struct af_die *function,
-		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls)
+		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls,
+		       bool copies)
 {
 	struct af_code flow = {.b = b};
 
 	if (af_code_decode(&flow, function)) {
-		for (size_t i = 0; i < n_polls && i < CALLS_MAX; i++)
-			see_call(&flow, driver, &polls[i]);
+		see_calls(&flow, driver, polls, n_polls, copies);
 		/* The table moves while it grows. */
 		size_t n = driver->n_places;
 		struct afm_place *given = reallocarray(NULL, n + 1, sizeof(*given));

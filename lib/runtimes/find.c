@@ -87,7 +87,8 @@ struct collector {
 
 /* Reads what is driven, to find what it really is: block_on is often given a reference. False
    if a future further out on this stack awaits it: that one's tree shows it. */
-static bool resolve_driven(struct collector *c, struct af_found_task *found)
+static bool resolve_driven(struct collector *c, struct af_found_task *found,
+			   struct af_driven *driven)
 {
 	const struct af_await_tree *tree = &c->tree;
 	af_await_tree_read(&c->tree, &c->list->target, found->task.image, found->task.future_type,
@@ -95,6 +96,7 @@ static bool resolve_driven(struct collector *c, struct af_found_task *found)
 	if (!tree->n_nodes)
 		return true;
 	const struct af_node *root = &tree->nodes[0];
+	driven->begun = root->status == AF_NODE_SUSPENDED;
 	if (af_map_get(&c->seen, root->address) != UINT32_MAX)
 		return false;
 	for (uint32_t i = 0; i < tree->n_nodes; i++)
@@ -108,7 +110,7 @@ static bool resolve_driven(struct collector *c, struct af_found_task *found)
 static void add_driven(struct collector *c, uint32_t i)
 {
 	struct af_task_list *t = c->list;
-	const struct af_driven *driven = &t->threads.driven.items[i];
+	struct af_driven *driven = &t->threads.driven.items[i];
 	const struct af_futuremap *map = &t->target.images[driven->image].map;
 	const struct afm_driver *driver = af_futuremap_drivers(map, driven->driver);
 	struct af_found_task found = {
@@ -126,7 +128,7 @@ static void add_driven(struct collector *c, uint32_t i)
 	if (driven->thread != c->thread)
 		af_map_deinit(&c->seen);
 	c->thread = driven->thread;
-	if (!af_task_list_is_own(t, driven) || !resolve_driven(c, &found) ||
+	if (!af_task_list_is_own(t, driven) || !resolve_driven(c, &found, driven) ||
 	    in_a_task(t, found.task.header))
 		return;
 	struct af_found_task *kept = vector_push(&t->items);
@@ -134,6 +136,37 @@ static void add_driven(struct collector *c, uint32_t i)
 		*kept = found;
 	else
 		t->headers.failed = true;
+}
+
+/* Whether a future is only the place that another one of the same frame was moved from, which still
+   looks as it did then. */
+static bool is_left_behind(const struct af_task_list *t, const struct af_found_task *found)
+{
+	const struct af_driven *own = &t->threads.driven.items[found->driven];
+	for (size_t i = 0; i < t->items.count && !own->begun; i++) {
+		const struct af_found_task *other = &t->items.items[i];
+		if (other->found_by != AF_BY_STACK || other->thread != found->thread ||
+		    other->task.image != found->task.image ||
+		    other->task.future_type != found->task.future_type)
+			continue;
+		const struct af_driven *driven = &t->threads.driven.items[other->driven];
+		if (driven->begun && driven->sp == own->sp)
+			return true;
+	}
+	return false;
+}
+
+static void drop_left_behind(struct af_task_list *t)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < t->items.count; i++)
+		if (t->items.items[i].found_by == AF_BY_STACK &&
+		    is_left_behind(t, &t->items.items[i]))
+			t->items.items[i].found_by = 0;
+	for (size_t i = 0; i < t->items.count; i++)
+		if (t->items.items[i].found_by)
+			t->items.items[kept++] = t->items.items[i];
+	t->items.count = kept;
 }
 
 /* Outermost first, as they lie on each stack. */
@@ -147,6 +180,7 @@ static void add_all_driven(struct af_task_list *t)
 	} else {
 		for (uint32_t i = 0; i < t->threads.driven.count; i++)
 			add_driven(&c, i);
+		drop_left_behind(t);
 	}
 	t->headers.failed |= c.seen.failed;
 	af_map_deinit(&c.seen);

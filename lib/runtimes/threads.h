@@ -29,6 +29,7 @@ struct af_driven {
 	uint64_t address;	/* of the future */
 	bool running;		/* it is being polled at this moment */
 	bool inside;		/* further out on the stack something is polled */
+	bool begun;		/* find.c: it has been polled */
 	uint64_t sp;		/* of the frame that drives it */
 };
 
