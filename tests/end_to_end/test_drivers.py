@@ -128,6 +128,9 @@ def test_inlined_polls_are_those_that_dwarfdump_shows(profile, name):
     for die in dies.values():
         if die.tag != "inlined_subroutine" or not polled(dies, die) or not die.params:
             continue
+        # An instance that has lost its `self` begins with the context.
+        if die.params[0].number("abstract_origin") != origin(dies, die).params[0].offset:
+            continue
         function = is_driver(dies, die)
         if function and entry(function) > 1:
             found = expected.setdefault(entry(function), set())
