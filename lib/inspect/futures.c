@@ -247,14 +247,15 @@ void af_walk_task_handle(struct af_walker *w, const struct af_tree_item *item)
 		made->wait = AF_WAIT_BLOCKING;
 }
 
-/* A library's coroutine knows better than its leaf: `send` waits for room in a channel by way
-   of a semaphore. */
+/* A library's coroutine knows better than the primitive that it is made of: `send` waits for room
+   in a channel by way of a semaphore. Of I/O and timers there is nothing to know better. */
 static enum af_wait wait_of(struct af_walker *w, const struct af_node *leaf)
 {
 	enum af_wait wait = af_shape_wait(w->target, leaf->image, leaf->type);
 	const struct af_node *node = leaf;
 
-	while (node->relation == AF_IS_AWAITED && node->parent != AF_NODE_NONE) {
+	while (wait != AF_WAIT_IO && wait != AF_WAIT_TIMER && wait != AF_WAIT_NEVER &&
+	       node->relation == AF_IS_AWAITED && node->parent != AF_NODE_NONE) {
 		node = &w->tree->nodes[node->parent];
 		enum af_wait outer = af_shape_wait(w->target, node->image, node->type);
 		if (af_shape_of(w->target, node->image, node->type) != AF_SHAPE_COROUTINE ||

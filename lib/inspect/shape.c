@@ -67,7 +67,7 @@ static const struct known known_types[] = {
 	{"futures_channel::oneshot::Receiver<", AF_SHAPE_LEAF, AF_WAIT_CHANNEL},
 	{"futures_channel::", AF_SHAPE_NOTHING, AF_WAIT_CHANNEL},
 	{"async_channel::", AF_SHAPE_NOTHING, AF_WAIT_CHANNEL},
-	{"flume::async::RecvFut<", AF_SHAPE_LEAF, AF_WAIT_CHANNEL},
+	{"flume::", AF_SHAPE_NOTHING, AF_WAIT_CHANNEL},
 	{"event_listener::EventListener", AF_SHAPE_LEAF, AF_WAIT_NOTIFY},
 	{"event_listener::", AF_SHAPE_NOTHING, 0},
 	{"async_io::Timer", AF_SHAPE_LEAF, AF_WAIT_TIMER},
@@ -178,6 +178,70 @@ static const char *place_of(const char *name)
 		       : name;
 }
 
+/* What a future that is written by hand borrows to drive it tells what it waits for, as of
+   `Next { stream: &mut Framed<TcpStream, C> }`: the one kind that is known of what is borrowed, or of
+   what that holds by value. */
+#define BORROW_DEPTH 6
+#define BORROW_STEPS 128
+
+struct borrowed {
+	const struct af_target *target;
+	uint32_t image, steps;
+	unsigned int waits; /* bits */
+};
+
+static void see_held(struct borrowed *b, uint32_t type, unsigned int depth)
+{
+	const struct af_futuremap *map = &b->target->images[b->image].map;
+	if (type == AFM_NONE || !depth || b->steps++ > BORROW_STEPS)
+		return;
+	const struct afm_type *t = af_futuremap_types(map, type);
+	const char *name = af_futuremap_string(map, t->name);
+	const struct known *known = NULL;
+
+	if (t->kind == AFM_T_STRUCT && !is_environment(name)) {
+		known = look_up(known_types, COUNT(known_types), name);
+		if (!known || !known->wait)
+			known = look_up(known_places, COUNT(known_places), name);
+	}
+	if (known && known->wait) {
+		b->waits |= 1u << known->wait;
+		return;
+	}
+	if (t->kind == AFM_T_POINTER &&
+	    (!strncmp(name, "&mut ", 5) || !strncmp(name, "alloc::boxed::Box<", 18)))
+		see_held(b, t->target, depth - 1);
+	for (uint32_t i = 0; i < t->n_fields; i++)
+		see_held(b, af_futuremap_fields(map, t->first_field + i)->type, depth - 1);
+	for (uint32_t v = 0; v < t->n_variants; v++) {
+		const struct afm_variant *variant =
+			af_futuremap_variants(map, t->first_variant + v);
+		for (uint32_t i = 0; i < variant->n_fields; i++)
+			see_held(b, af_futuremap_fields(map, variant->first_field + i)->type,
+				 depth - 1);
+	}
+}
+
+static unsigned int borrowed_wait(const struct af_target *target, uint32_t image, uint32_t type)
+{
+	const struct af_futuremap *map = &target->images[image].map;
+	const struct afm_type *t = af_futuremap_types(map, type);
+	struct borrowed b = {.target = target, .image = image};
+
+	for (uint32_t i = 0; i < t->n_fields; i++) {
+		uint32_t of = af_futuremap_fields(map, t->first_field + i)->type;
+		if (of == AFM_NONE)
+			continue;
+		const struct afm_type *field = af_futuremap_types(map, of);
+		if (field->kind == AFM_T_POINTER &&
+		    !strncmp(af_futuremap_string(map, field->name), "&mut ", 5))
+			see_held(&b, field->target, BORROW_DEPTH);
+	}
+	/* One bit, and not another. */
+	return b.waits && !(b.waits & (b.waits - 1)) ? (unsigned int)__builtin_ctz(b.waits)
+						     : AF_WAIT_NONE;
+}
+
 /* What the table knows of a name; `shape` is what the map says. */
 static const struct known *known_type(const char *name, enum af_shape shape)
 {
@@ -205,6 +269,8 @@ static uint16_t classify_struct(const struct af_target *target, uint32_t image, 
 		place = look_up(known_places, COUNT(known_places), place_of(name));
 		wait = place ? place->wait : AF_WAIT_NONE;
 	}
+	if (!wait && shape == AF_SHAPE_HAND)
+		wait = borrowed_wait(target, image, type);
 	return (uint16_t)(shape | wait << 8);
 }
 

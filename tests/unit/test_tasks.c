@@ -110,6 +110,42 @@ static void tells_what_leaves_wait_for(void **state)
 	assert_int_equal(tree.nodes[0].wait, AF_WAIT_LOCK);
 	read_at(send, 0);
 	assert_int_equal(tree.nodes[1].wait, AF_WAIT_CHANNEL);
+	/* Of a pipe, whoever reads it. */
+	uint32_t read = hand("tokio::io::util::read_to_end::ReadToEnd<R>", 8);
+	read_at(awaiting("tokio::process::{impl#5}::read_to_end::{async_fn_env#0}<R>", read), 0);
+	assert_int_equal(tree.nodes[1].wait, AF_WAIT_IO);
+}
+
+static void tells_what_a_leaf_borrows_to_wait_for(void **state)
+{
+	uint32_t receiver = wrap("futures_channel::mpsc::Receiver<T>", "inner", u64_type);
+	uint32_t stream = wrap("tokio::net::tcp::stream::TcpStream", "io", u64_type);
+	uint32_t framed = structure("app::Framed<TcpStream>", 16);
+	maker_field(m, framed, "inner", stream, 0);
+	maker_field(m, framed, "codec", u64_type, 8);
+	uint32_t both = structure("app::Both", 16);
+	maker_field(m, both, "one", receiver, 0);
+	maker_field(m, both, "other", stream, 8);
+	const struct {
+		uint32_t of;
+		enum af_wait wait;
+	} borrowed[] = {
+		{wrap("app::Map<Receiver<T>, F>", "stream", receiver), AF_WAIT_CHANNEL},
+		{framed, AF_WAIT_IO},
+		{both, AF_WAIT_NONE},
+		{u64_type, AF_WAIT_NONE},
+	};
+
+	for (size_t i = 0; i < sizeof(borrowed) / sizeof(borrowed[0]); i++) {
+		uint32_t next = hand("app::Next<S>", 8);
+		maker_field(m, next, "stream", reference(borrowed[i].of), 0);
+		read_at(next, 0);
+		assert_int_equal(tree.nodes[0].wait, borrowed[i].wait);
+	}
+	uint32_t holds = hand("app::Holds", 8);
+	maker_field(m, holds, "stream", receiver, 0);
+	read_at(holds, 0);
+	assert_int_equal(tree.nodes[0].wait, AF_WAIT_NONE);
 }
 
 /* Cell { header: { state, vtable }, core: { task_id, stage } }; its future awaits a leaf. */
@@ -248,6 +284,7 @@ int main(void)
 		TEST(knows_handles_that_were_moved_on),
 		TEST(goes_over_join_sets),
 		TEST(tells_what_leaves_wait_for),
+		TEST(tells_what_a_leaf_borrows_to_wait_for),
 		TEST(reads_tasks_of_tokio),
 		TEST(believes_no_stale_header),
 		TEST(reads_tasks_of_async_task),
