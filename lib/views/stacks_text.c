@@ -5,6 +5,8 @@
 
 #include "views/stacks_internal.h"
 
+#define MAX_GENERIC_NAME 120 /* characters */
+
 /* What colour a part has; "" without colours. */
 enum part { PLAIN, TITLE, PLACE, DIM, LOUD };
 
@@ -30,27 +32,81 @@ static void put_text(FILE *out, const char *text)
 		putc_unlocked((unsigned char)*p < ' ' || *p == 127 ? '?' : *p, out);
 }
 
-/* A name without generic arguments. `<` at the start of a path's segment is part of the name:
-   <app::Db as app::Store>::get. */
-static void put_name(FILE *out, const char *name)
+/* A name with `keep` levels of its generic arguments; how long it is, and printed unless `out` is
+   NULL. `<` at the start of a path's segment is part of the name: <app::Db as app::Store>::get. */
+static size_t put_name(FILE *out, const char *name, int keep)
 {
+	static const char allocator[] = ", alloc::alloc::Global";
+	size_t length = 0;
 	int depth = 0;
 	for (const char *p = name; *p; p++) {
 		bool kept = p == name || (p[-1] == ':' && *p == '<') || p[-1] == ' ';
-		if (*p == '<' && (depth || !kept))
-			depth++;
-		else if (*p == '>' && depth && p[-1] != '-')
-			depth--;
-		else if (!depth)
-			putc_unlocked((unsigned char)*p < ' ' || *p == 127 ? '?' : *p, out);
+		bool closes = *p == '>' && depth && p[-1] != '-';
+		if (depth && !strncmp(p, allocator, sizeof(allocator) - 1)) {
+			p += sizeof(allocator) - 2;
+			continue;
+		}
+		depth += *p == '<' && (depth || !kept);
+		if (depth <= keep) {
+			length++;
+			if (out)
+				putc_unlocked((unsigned char)*p < ' ' || *p == 127 ? '?' : *p, out);
+		}
+		depth -= closes;
 	}
+	return length;
+}
+
+/* With what it is of, where that is short. */
+static void put_name_of(FILE *out, const char *name)
+{
+	put_name(out, name, put_name(NULL, name, 1) <= MAX_GENERIC_NAME);
+}
+
+/* The closure that a task of tokio's blocking pool runs; NULL: the name is none of such a task. */
+static const char *closure_of(const char *name)
+{
+	static const char head[] = "tokio::runtime::blocking::task::BlockingTask<";
+	return strncmp(name, head, sizeof(head) - 1) ? NULL : name + sizeof(head) - 1;
+}
+
+/* Up to the end of what BlockingTask is of. */
+static void put_closure(FILE *out, const char *closure)
+{
+	char *name = strdup(closure);
+	char *end = name ? strrchr(name, '>') : NULL;
+	if (end)
+		*end = 0;
+	put_name(out, name ? name : closure, 0);
+	free(name);
+}
+
+/* A source path without the directories that a registry, a checkout or rustc puts in front of a
+   crate's own: nobody looks there, and they are longer than the rest. */
+static const char *short_path(const char *path)
+{
+	static const struct {
+		const char *directory;
+		int levels; /* below it that go as well */
+	} places[] = {{"/registry/src/", 1}, {"/git/checkouts/", 0}, {"/rustc/", 2}};
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		const char *at = strstr(path, places[i].directory);
+		at = at ? at + strlen(places[i].directory) : NULL;
+		for (int level = 0; at && level < places[i].levels; level++) {
+			at = strchr(at, '/');
+			at += at != NULL;
+		}
+		if (at && *at)
+			return at;
+	}
+	return path;
 }
 
 static void put_place(const struct af_stacks_writer *w, const struct af_futuremap *map,
 		      uint32_t file, uint32_t line)
 {
 	paint(w, PLACE);
-	put_text(w->out, af_futuremap_string(map, file));
+	put_text(w->out, short_path(af_futuremap_string(map, file)));
 	fprintf(w->out, ":%" PRIu32, line);
 	paint(w, PLAIN);
 }
@@ -131,9 +187,15 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 		fputc('"', w->out);
 	}
 	fputs(" ", w->out);
-	put_name(w->out, name);
+	const char *closure = closure_of(name);
+	if (closure)
+		put_closure(w->out, closure);
+	else if (future && future->kind != AFM_F_HAND)
+		put_name(w->out, name, 0);
+	else
+		put_name_of(w->out, name);
 	paint(w, PLAIN);
-	if (future && future->line) {
+	if (future && future->line && !closure) {
 		fputs(" (", w->out);
 		put_place(w, &w->target->images[image].map, future->file, future->line);
 		fputc(')', w->out);
@@ -143,7 +205,7 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 		fputs(" (blocking)", w->out);
 	fputs(", ", w->out);
 	put_part(w, LOUD, found->moving ? "moving" : af_stacks_state(found));
-	if (found->thread && found->found_by == AF_BY_HEADER && !found->moving)
+	if (found->thread && found->found_by == AF_BY_HEADER && !found->moving && stack->count < 2)
 		fprintf(w->out, " on thread %d", found->thread);
 	if (found->moving)
 		fputs(": polled again each time it was read", w->out);
@@ -154,7 +216,7 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 	if (af_task_list_location(w->tasks, found->spawned, path, sizeof(path), &line)) {
 		fputs(", spawned at ", w->out);
 		paint(w, PLACE);
-		put_text(w->out, path);
+		put_text(w->out, short_path(path));
 		fprintf(w->out, ":%" PRIu32, line);
 		paint(w, PLAIN);
 	}
@@ -194,6 +256,12 @@ static void put_node_end(struct af_stacks_writer *w, const struct af_stack *stac
 			fprintf(w->out, ", waits for task %" PRIu64, id);
 		else
 			fprintf(w->out, ", waits for the task at 0x%" PRIx64, node->task);
+	} else if (node->wait == AF_WAIT_NEVER) {
+		fputs(", waits for ever", w->out);
+	} else if (node->wait == AF_WAIT_TIMER && timer && strncmp(timer, "in ", 3)) {
+		/* It is held, and nobody waits for it; or it has woken the task just now. */
+		fprintf(w->out, ", a timer that ended %s", timer);
+		timer = NULL;
 	} else if (af_wait_name(node->wait)) {
 		fprintf(w->out, ", waits for %s", af_wait_name(node->wait));
 	}
@@ -207,18 +275,50 @@ static void put_node_end(struct af_stacks_writer *w, const struct af_stack *stac
 	putc_unlocked('\n', w->out);
 }
 
+/* Of a future with nothing below it, whose own name says little, what it is of: Next<TcpStream>. */
+static bool wants_generics(const struct af_node *node, const char *name)
+{
+	if (node->status != AF_NODE_HAND || node->n_children)
+		return false;
+	switch (node->wait) {
+	case AF_WAIT_NONE:
+		return true;
+	case AF_WAIT_IO:
+	case AF_WAIT_CHANNEL:
+	case AF_WAIT_LOCK:
+	case AF_WAIT_NOTIFY:
+		return !strstr(name, "::PollFn<"); /* whoever awaits that says it better */
+	default:
+		return false;
+	}
+}
+
+/* Whether a place among siblings tells anything. */
+static bool has_siblings(const struct af_stacks_writer *w, const struct af_stack *stack,
+			 const struct af_node *node)
+{
+	const struct af_node *parent = &stack->nodes[node->parent];
+	return parent->n_children > 1 ||
+	       strstr(af_stacks_node_name(w->target, parent), "::PollFn<");
+}
+
 static void put_node(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
 	const struct af_node *node = &stack->nodes[i];
+	const char *name = af_stacks_node_name(w->target, node);
 	const struct af_futuremap *map = &w->target->images[node->image].map;
 	const struct afm_variant *at = af_stacks_await(w->target, node);
 
 	put_lines(w, stack, i);
 	if (node->relation == AF_IS_HELD)
 		put_part(w, DIM, "holds ");
-	if (node->relation == AF_IS_CHILD && node->index != AFM_NONE)
+	if (node->relation == AF_IS_CHILD && node->index != AFM_NONE &&
+	    has_siblings(w, stack, node))
 		fprintf(w->out, "%" PRIu32 ": ", node->index);
-	put_name(w->out, af_stacks_node_name(w->target, node));
+	if (wants_generics(node, name))
+		put_name_of(w->out, name);
+	else
+		put_name(w->out, name, 0);
 	if (at) {
 		fputs_unlocked(" at ", w->out);
 		put_place(w, map, at->file, at->line);
@@ -267,9 +367,14 @@ static void put_thread(struct af_stacks_writer *w, const struct af_thread_polls 
 		const struct af_thread_poll *at = &w->tasks->threads.polls.items[polls->first + i];
 		const struct af_futuremap *map = &w->target->images[at->image].map;
 		const struct afm_poll *poll = af_futuremap_polls(map, at->poll);
+		const char *name = af_futuremap_string(map, poll->name),
+			   *closure = closure_of(name);
 		fputs(i ? "    " : ": polls ", w->out);
-		put_name(w->out, af_futuremap_string(map, poll->name));
-		if (poll->line) {
+		if (closure)
+			put_closure(w->out, closure);
+		else
+			put_name(w->out, name, 0);
+		if (poll->line && !closure) {
 			fputs(" (", w->out);
 			put_place(w, map, poll->file, poll->line);
 			fputc(')', w->out);

@@ -121,6 +121,27 @@ def test_timers_say_when_they_wake(run, build, variant, timer):
     assert "wakes in" not in grouped
 
 
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_text_says_what_a_name_is_of_where_nothing_below_does(run, dump, build):
+    """And whose closure a thread runs; without what registries put in front of a path."""
+    path, env, _ = program_of(build, "tokio")
+    with parked(path, env=env) as program:
+        text = run(PROGRAM, "dump", str(program.pid)).out
+        grouped = run(PROGRAM, "dump", "--group", str(program.pid)).out
+        document = dump(str(program.pid))
+    blocking = re.findall(r"^task .* tokio \(blocking\), .*$", text, re.M)
+    assert len(blocking) == sum(task["blocking"] for task in document["tasks"]) > 0
+    assert "BlockingTask" not in text and all("{closure" in line for line in blocking)
+    assert "/registry/src/" not in text and "/rustc/" not in text
+    own = {task["tree"]["file"] for task in document["tasks"]
+           if task["tree"] and task["tree"]["kind"] == "async fn"} - {None}
+    assert own and all(re.search(rf"(?<![^ ]){re.escape(file)}:\d+", text) or "/registry/src/" in file
+                       for file in own)
+    assert " tokio::sync::oneshot::Receiver<u64>, waits for channel\n" in text
+    assert "waits for never" not in text
+    assert not re.search(r"^(\d\d+|[2-9]) x .* on thread", grouped, re.M)
+
+
 @pytest.mark.parametrize("build", BUILDS + ["lto", "debian-lto"])
 def test_core_agrees(dump, tmp_path, build):
     path, env, crate = program_of(build, "tokio")
