@@ -15,7 +15,8 @@
 static const void *map_file(const char *path, size_t *size, const char **why)
 {
 	struct stat status;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* A pipe without a writer is told at once, too. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	void *data = MAP_FAILED;
 
 	*why = "cannot be opened";

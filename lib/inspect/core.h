@@ -39,7 +39,8 @@ struct af_core {
 };
 
 /* NULL, or a static string saying what is wrong ("not a core file", "cut off", ...). A core
-   whose headers are whole but whose segments are not is opened, with cut_off set. */
+   whose headers are whole but whose segments are not is opened, with cut_off set. errno is 0, or
+   why a call of the system failed. */
 const char *af_core_open(struct af_core *core, const char *path);
 void af_core_close(struct af_core *core); /* accepts a zeroed one */
 

@@ -3,6 +3,7 @@
  * A process as a core file left it: core(5), elf(5), and for the notes the kernel's
  * fs/binfmt_elf.c. Notes are copied before they are looked at: nothing in them is aligned.
  */
+#include <errno.h>
 #include <elf.h>
 #include <stdio.h>
 #include <sys/procfs.h>
@@ -153,7 +154,10 @@ struct af_error *af_process_open_core(struct af_process *p, const char *path)
 	memset(p, 0, sizeof(*p));
 	p->core = path;
 	p->memory.read = af_process_read_memory;
+	errno = 0;
 	const char *why = af_core_open(&p->file, path);
+	if (why && errno)
+		return af_error_system(errno, "%s: %s", path, why);
 	if (why)
 		return af_error_create("%s: %s", path, why);
 	unsigned char ident[20];

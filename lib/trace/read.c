@@ -356,7 +356,7 @@ static bool read_threads(struct af_trace *trace)
 
 static struct af_error *map_file(struct af_trace *trace, const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return af_error_system(errno, "%s", path);
 	struct af_error *error = NULL;

@@ -340,7 +340,10 @@ def test_no_such_process(asyncflame, tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert f"there is no process {ended.pid}" in refused(asyncflame, ended.pid)
-    assert "cannot be opened" in refused(asyncflame, tmp_path / "no-such-core")
+    assert "No such file or directory" in refused(asyncflame, tmp_path / "no-such-core")
+    assert "not a regular file" in refused(asyncflame, tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in refused(asyncflame, tmp_path / "pipe")
     text = tmp_path / "text"
     text.write_text("no core\n" * 20)
     assert "text" in refused(asyncflame, text)
