@@ -247,22 +247,36 @@ void af_walk_task_handle(struct af_walker *w, const struct af_tree_item *item)
 		made->wait = AF_WAIT_BLOCKING;
 }
 
-/* A library's coroutine knows better than the primitive that it is made of: `send` waits for room
-   in a channel by way of a semaphore. Of I/O and timers there is nothing to know better. */
+/* What the future above says that a leaf waits for; false if nothing more can be told. */
+static bool outer_wait(struct af_walker *w, const struct af_node **node, enum af_wait *wait)
+{
+	bool awaited = (*node)->relation == AF_IS_AWAITED;
+
+	if ((*node)->parent == AF_NODE_NONE)
+		return false;
+	*node = &w->tree->nodes[(*node)->parent];
+	enum af_shape shape = af_shape_of(w->target, (*node)->image, (*node)->type);
+	enum af_wait outer = af_shape_wait(w->target, (*node)->image, (*node)->type);
+	if (outer != AF_WAIT_NONE)
+		*wait = outer;
+	/* What is around the leaf alone, and is written by hand, may say nothing. */
+	if (!awaited)
+		return shape == AF_SHAPE_HAND && (*node)->n_children == 1;
+	return shape == AF_SHAPE_COROUTINE && outer != AF_WAIT_NONE;
+}
+
+/* A library's future knows better than the primitive that it is made of: `send` waits for room in a
+   channel by way of a semaphore, a lock by way of an event. Of I/O and timers there is nothing to
+   know better. */
 static enum af_wait wait_of(struct af_walker *w, const struct af_node *leaf)
 {
 	enum af_wait wait = af_shape_wait(w->target, leaf->image, leaf->type);
+	enum af_wait outer = wait;
 	const struct af_node *node = leaf;
 
 	while (wait != AF_WAIT_IO && wait != AF_WAIT_TIMER && wait != AF_WAIT_NEVER &&
-	       node->relation == AF_IS_AWAITED && node->parent != AF_NODE_NONE) {
-		node = &w->tree->nodes[node->parent];
-		enum af_wait outer = af_shape_wait(w->target, node->image, node->type);
-		if (af_shape_of(w->target, node->image, node->type) != AF_SHAPE_COROUTINE ||
-		    outer == AF_WAIT_NONE)
-			break;
+	       outer_wait(w, &node, &outer))
 		wait = outer;
-	}
 	return wait;
 }
 

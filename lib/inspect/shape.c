@@ -74,6 +74,7 @@ static const struct known known_types[] = {
 	{"futures_timer::native::delay::Delay", AF_SHAPE_LEAF, AF_WAIT_TIMER},
 	{"core::future::pending::Pending<", AF_SHAPE_LEAF, AF_WAIT_NEVER},
 	{"futures_util::future::pending::Pending<", AF_SHAPE_LEAF, AF_WAIT_NEVER},
+	{"async_std::future::pending::Pending<", AF_SHAPE_LEAF, AF_WAIT_NEVER},
 	{"async_executor::", AF_SHAPE_NOTHING, 0},
 };
 

@@ -91,7 +91,8 @@ const struct afm_future *af_stacks_title(const struct af_target *target,
 	const struct afm_future *future = af_stacks_future(target, &stack->found, name);
 	uint32_t at = 0;
 	*image = stack->found.task.image;
-	while (is_wrapper(*name) && at < stack->n_nodes) {
+	/* An executor that a thread runs is no wrapper of what it runs. */
+	while (stack->found.found_by != AF_BY_STACK && is_wrapper(*name) && at < stack->n_nodes) {
 		const struct af_node *node = &stack->nodes[at];
 		*name = af_stacks_node_name(target, node);
 		*image = node->image;

@@ -110,6 +110,15 @@ static void tells_what_leaves_wait_for(void **state)
 	assert_int_equal(tree.nodes[0].wait, AF_WAIT_LOCK);
 	read_at(send, 0);
 	assert_int_equal(tree.nodes[1].wait, AF_WAIT_CHANNEL);
+	uint32_t listener = hand("event_listener::EventListener<()>", 8);
+	uint32_t lock = hand("async_lock::mutex::Lock<u64>", 8);
+	uint32_t wrapper = hand("event_listener_strategy::FutureWrapper<F>", 8);
+	maker_field(m, wrapper, "inner", listener, 0);
+	maker_field(m, lock, "inner", wrapper, 0);
+	read_at(awaiting("c", lock), 0);
+	assert_int_equal(tree.nodes[3].wait, AF_WAIT_LOCK);
+	read_at(awaiting("c", wrapper), 0);
+	assert_int_equal(tree.nodes[2].wait, AF_WAIT_NOTIFY);
 	/* Of a pipe, whoever reads it. */
 	uint32_t read = hand("tokio::io::util::read_to_end::ReadToEnd<R>", 8);
 	read_at(awaiting("tokio::process::{impl#5}::read_to_end::{async_fn_env#0}<R>", read), 0);
