@@ -256,7 +256,7 @@ static bool outer_wait(struct af_walker *w, const struct af_node **node, enum af
 		return false;
 	*node = &w->tree->nodes[(*node)->parent];
 	enum af_shape shape = af_shape_of(w->target, (*node)->image, (*node)->type);
-	enum af_wait outer = af_shape_wait(w->target, (*node)->image, (*node)->type);
+	enum af_wait outer = af_shape_own_wait(w->target, (*node)->image, (*node)->type);
 	if (outer != AF_WAIT_NONE)
 		*wait = outer;
 	/* What is around the leaf alone, and is written by hand, may say nothing. */

@@ -111,6 +111,7 @@ static const struct known known_places[] = {
 	{"async_std::sync::", 0, AF_WAIT_LOCK},
 };
 
+#define WAIT_OF_OWNED 0x80u /* in a shape's wait: told by what it owns */
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
 static const struct known *look_up(const struct known *table, size_t n, const char *name)
@@ -179,22 +180,35 @@ static const char *place_of(const char *name)
 		       : name;
 }
 
-/* What a future that is written by hand borrows to drive it tells what it waits for, as of
-   `Next { stream: &mut Framed<TcpStream, C> }`: the one kind that is known of what is borrowed, or of
-   what that holds by value. */
-#define BORROW_DEPTH 6
-#define BORROW_STEPS 128
+/* What a future that is written by hand, with none below it, owns or borrows to drive it tells what
+   it waits for, as of `Next { stream: &mut Framed<TcpStream, C> }`: the one kind that is known of all
+   that it reaches. Senders are for answers, unless they are borrowed. Where there may be a future,
+   only that would tell. */
+#define OWNED_DEPTH 6
+#define OWNED_STEPS 128
+#define WAIT_UNKNOWN (1u << 31) /* beside the bits of waits */
 
-struct borrowed {
+struct owned {
 	const struct af_target *target;
 	uint32_t image, steps;
 	unsigned int waits; /* bits */
+	bool senders;	    /* count as well */
 };
 
-static void see_held(struct borrowed *b, uint32_t type, unsigned int depth)
+static void see_owned(struct owned *o, uint32_t type, unsigned int depth);
+
+static void see_fields(struct owned *o, uint32_t first, uint32_t n, unsigned int depth)
 {
-	const struct af_futuremap *map = &b->target->images[b->image].map;
-	if (type == AFM_NONE || !depth || b->steps++ > BORROW_STEPS)
+	const struct af_futuremap *map = &o->target->images[o->image].map;
+
+	for (uint32_t i = 0; i < n; i++)
+		see_owned(o, af_futuremap_fields(map, first + i)->type, depth);
+}
+
+static void see_owned(struct owned *o, uint32_t type, unsigned int depth)
+{
+	const struct af_futuremap *map = &o->target->images[o->image].map;
+	if (type == AFM_NONE || !depth || o->steps++ > OWNED_STEPS)
 		return;
 	const struct afm_type *t = af_futuremap_types(map, type);
 	const char *name = af_futuremap_string(map, t->name);
@@ -205,42 +219,50 @@ static void see_held(struct borrowed *b, uint32_t type, unsigned int depth)
 		if (!known || !known->wait)
 			known = look_up(known_places, COUNT(known_places), name);
 	}
+	bool reaches = t->flags & AFM_TF_REACHES_FUTURE;
 	if (known && known->wait) {
-		b->waits |= 1u << known->wait;
+		if (o->senders || !strstr(name, "Sender<"))
+			o->waits |= 1u << known->wait;
 		return;
 	}
 	if (t->kind == AFM_T_POINTER &&
 	    (!strncmp(name, "&mut ", 5) || !strncmp(name, "alloc::boxed::Box<", 18)))
-		see_held(b, t->target, depth - 1);
-	for (uint32_t i = 0; i < t->n_fields; i++)
-		see_held(b, af_futuremap_fields(map, t->first_field + i)->type, depth - 1);
+		see_owned(o, t->target, depth - 1);
+	else if (t->kind == AFM_T_POINTER && reaches)
+		o->waits |= WAIT_UNKNOWN;
+	if (t->future != AFM_NONE || (reaches && t->kind == AFM_T_STRUCT &&
+				      of_struct(o->target, o->image, type) == AF_SHAPE_DYN)) {
+		o->waits |= WAIT_UNKNOWN;
+		return;
+	}
+	see_fields(o, t->first_field, t->n_fields, depth - 1);
 	for (uint32_t v = 0; v < t->n_variants; v++) {
 		const struct afm_variant *variant =
 			af_futuremap_variants(map, t->first_variant + v);
-		for (uint32_t i = 0; i < variant->n_fields; i++)
-			see_held(b, af_futuremap_fields(map, variant->first_field + i)->type,
-				 depth - 1);
+		see_fields(o, variant->first_field, variant->n_fields, depth - 1);
 	}
 }
 
-static unsigned int borrowed_wait(const struct af_target *target, uint32_t image, uint32_t type)
+static unsigned int owned_wait(const struct af_target *target, uint32_t image, uint32_t type)
 {
+	const struct afm_type *t = af_target_type(target, image, type);
 	const struct af_futuremap *map = &target->images[image].map;
-	const struct afm_type *t = af_futuremap_types(map, type);
-	struct borrowed b = {.target = target, .image = image};
+	struct owned o = {.target = target, .image = image};
 
 	for (uint32_t i = 0; i < t->n_fields; i++) {
 		uint32_t of = af_futuremap_fields(map, t->first_field + i)->type;
 		if (of == AFM_NONE)
 			continue;
 		const struct afm_type *field = af_futuremap_types(map, of);
-		if (field->kind == AFM_T_POINTER &&
-		    !strncmp(af_futuremap_string(map, field->name), "&mut ", 5))
-			see_held(&b, field->target, BORROW_DEPTH);
+		o.senders = !strncmp(af_futuremap_string(map, field->name), "&mut ", 5);
+		see_owned(&o, of, OWNED_DEPTH);
 	}
-	/* One bit, and not another. */
-	return b.waits && !(b.waits & (b.waits - 1)) ? (unsigned int)__builtin_ctz(b.waits)
-						     : AF_WAIT_NONE;
+	/* One bit, and not another. Where not all was seen, another could be there. That it owns a
+	   lock does not say that it waits for that. */
+	if (!o.waits || (o.waits & (o.waits - 1)) || o.steps > OWNED_STEPS ||
+	    (o.waits & (WAIT_UNKNOWN | 1u << AF_WAIT_LOCK)))
+		return AF_WAIT_NONE;
+	return (unsigned int)__builtin_ctz(o.waits);
 }
 
 /* What the table knows of a name; `shape` is what the map says. */
@@ -270,8 +292,10 @@ static uint16_t classify_struct(const struct af_target *target, uint32_t image, 
 		place = look_up(known_places, COUNT(known_places), place_of(name));
 		wait = place ? place->wait : AF_WAIT_NONE;
 	}
-	if (!wait && shape == AF_SHAPE_HAND)
-		wait = borrowed_wait(target, image, type);
+	if (!wait && shape == AF_SHAPE_HAND) {
+		wait = owned_wait(target, image, type);
+		wait |= wait ? WAIT_OF_OWNED : 0;
+	}
 	return (uint16_t)(shape | wait << 8);
 }
 
@@ -313,7 +337,13 @@ enum af_shape af_shape_of(const struct af_target *target, uint32_t image, uint32
 
 enum af_wait af_shape_wait(const struct af_target *target, uint32_t image, uint32_t type)
 {
-	return get(target, image, type) >> 8;
+	return get(target, image, type) >> 8 & ~WAIT_OF_OWNED;
+}
+
+enum af_wait af_shape_own_wait(const struct af_target *target, uint32_t image, uint32_t type)
+{
+	unsigned int wait = get(target, image, type) >> 8;
+	return wait & WAIT_OF_OWNED ? AF_WAIT_NONE : wait;
 }
 
 const char *af_wait_name(enum af_wait wait)

@@ -39,6 +39,8 @@ enum af_shape {
 enum af_shape af_shape_of(const struct af_target *target, uint32_t image, uint32_t type);
 /* What a future of this type waits for if nothing is below it. */
 enum af_wait af_shape_wait(const struct af_target *target, uint32_t image, uint32_t type);
+/* The same, but only where its own name says so: then it holds for what is below as well. */
+enum af_wait af_shape_own_wait(const struct af_target *target, uint32_t image, uint32_t type);
 
 static inline bool af_shape_is_node(enum af_shape shape)
 {

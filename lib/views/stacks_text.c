@@ -32,13 +32,27 @@ static void put_text(FILE *out, const char *text)
 		putc_unlocked((unsigned char)*p < ' ' || *p == 127 ? '?' : *p, out);
 }
 
-/* A name with `keep` levels of its generic arguments; how long it is, and printed unless `out` is
-   NULL. `<` at the start of a path's segment is part of the name: <app::Db as app::Store>::get. */
+/* Whether `<` at `at` opens what a Pin or a Box is of. */
+static bool opens_pointer(const char *name, const char *at)
+{
+	static const char *const pointers[] = {"core::pin::Pin", "alloc::boxed::Box"};
+	for (size_t i = 0; i < sizeof(pointers) / sizeof(pointers[0]); i++) {
+		size_t length = strlen(pointers[i]);
+		if ((size_t)(at - name) >= length && !memcmp(at - length, pointers[i], length))
+			return true;
+	}
+	return false;
+}
+
+/* A name with `keep` levels of its generic arguments, of which Pin and Box are none; how long it is,
+   and printed unless `out` is NULL. `<` at the start of a path's segment is part of the name:
+   <app::Db as app::Store>::get. */
 static size_t put_name(FILE *out, const char *name, int keep)
 {
 	static const char allocator[] = ", alloc::alloc::Global";
 	size_t length = 0;
-	int depth = 0;
+	uint64_t free_levels = 0; /* bit n: level n does not count */
+	int depth = 0, counted = 0;
 	for (const char *p = name; *p; p++) {
 		bool kept = p == name || (p[-1] == ':' && *p == '<') || p[-1] == ' ';
 		bool closes = *p == '>' && depth && p[-1] != '-';
@@ -46,13 +60,22 @@ static size_t put_name(FILE *out, const char *name, int keep)
 			p += sizeof(allocator) - 2;
 			continue;
 		}
-		depth += *p == '<' && (depth || !kept);
-		if (depth <= keep) {
+		if (*p == '<' && (depth || !kept)) {
+			bool free = keep && opens_pointer(name, p);
+			free_levels = free_levels << 1 | free;
+			depth++;
+			counted += !free;
+		}
+		if (counted <= keep) {
 			length++;
 			if (out)
 				putc_unlocked((unsigned char)*p < ' ' || *p == 127 ? '?' : *p, out);
 		}
-		depth -= closes;
+		if (closes) {
+			counted -= !(free_levels & 1);
+			free_levels >>= 1;
+			depth--;
+		}
 	}
 	return length;
 }

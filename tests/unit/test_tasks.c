@@ -125,7 +125,7 @@ static void tells_what_leaves_wait_for(void **state)
 	assert_int_equal(tree.nodes[1].wait, AF_WAIT_IO);
 }
 
-static void tells_what_a_leaf_borrows_to_wait_for(void **state)
+static void tells_by_what_a_leaf_owns(void **state)
 {
 	uint32_t receiver = wrap("futures_channel::mpsc::Receiver<T>", "inner", u64_type);
 	uint32_t stream = wrap("tokio::net::tcp::stream::TcpStream", "io", u64_type);
@@ -151,10 +151,33 @@ static void tells_what_a_leaf_borrows_to_wait_for(void **state)
 		read_at(next, 0);
 		assert_int_equal(tree.nodes[0].wait, borrowed[i].wait);
 	}
-	uint32_t holds = hand("app::Holds", 8);
-	maker_field(m, holds, "stream", receiver, 0);
-	read_at(holds, 0);
+	uint32_t owns = hand("app::Worker", 24);
+	maker_field(m, owns, "answers", wrap("tokio::sync::oneshot::Sender<T>", "inner", u64_type),
+		    0);
+	maker_field(m, owns, "io", stream, 8);
+	read_at(owns, 0);
+	assert_int_equal(tree.nodes[0].wait, AF_WAIT_IO);
+	/* Not of a lock, which it only owns, nor where a future was, which may have ended. */
+	uint32_t locked = wrap("app::Locked", "lock",
+			       wrap("futures_util::lock::bilock::BiLock<T>", "inner", stream));
+	uint32_t next = hand("app::Next<Locked>", 8);
+	maker_field(m, next, "stream", reference(locked), 0);
+	read_at(next, 0);
 	assert_int_equal(tree.nodes[0].wait, AF_WAIT_NONE);
+	uint32_t inner = optional(leaf), fuse = hand("app::Fuse<F>", 24);
+	maker_field(m, fuse, "io", stream, 0);
+	maker_field(m, fuse, "inner", inner, 8);
+	read_at(fuse, 0);
+	assert_int_equal(tree.n_nodes, 1);
+	assert_int_equal(tree.nodes[0].wait, AF_WAIT_NONE);
+	/* It says nothing of a future below it. */
+	uint32_t around = hand("app::Around", 16);
+	maker_field(m, around, "commands", receiver, 0);
+	maker_field(m, around, "future", leaf, 8);
+	read_at(around, 0);
+	assert_int_equal(tree.n_nodes, 2);
+	assert_int_equal(tree.nodes[0].wait, AF_WAIT_NONE);
+	assert_int_equal(tree.nodes[1].wait, AF_WAIT_NONE);
 }
 
 /* Cell { header: { state, vtable }, core: { task_id, stage } }; its future awaits a leaf. */
@@ -293,7 +316,7 @@ int main(void)
 		TEST(knows_handles_that_were_moved_on),
 		TEST(goes_over_join_sets),
 		TEST(tells_what_leaves_wait_for),
-		TEST(tells_what_a_leaf_borrows_to_wait_for),
+		TEST(tells_by_what_a_leaf_owns),
 		TEST(reads_tasks_of_tokio),
 		TEST(believes_no_stale_header),
 		TEST(reads_tasks_of_async_task),
