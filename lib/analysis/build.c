@@ -14,6 +14,7 @@
  *	declared	polls of types that are known by name only, and what is awaited
  *	drivers		functions that poll a future in their own frame
  *	completion	states, await points, places; polls by address
+ *	drops		what each state of a coroutine drops
  *	steps		the ways down to what is awaited
  *	sites		how each poll is patched
  *
@@ -103,6 +104,7 @@ static void second_pass(struct af_builder *b)
 		return;
 	af_bodies_find(b);
 	af_futures_complete(b);
+	af_drops_complete(b);
 	af_reach_mark(b);
 	af_wakers_complete(b);
 	af_executors_complete(b);

@@ -203,6 +203,10 @@ void af_wakers_complete(struct af_builder *b);
 /* After af_futures_complete: AFM_TF_REACHES_FUTURE. */
 void af_reach_mark(struct af_builder *b);
 
+/* drops.c */
+/* After af_futures_complete: which stored variables each state drops. */
+void af_drops_complete(struct af_builder *b);
+
 /* steps.c */
 /* Last: the ways from task roots and vtables down to what is awaited. */
 void af_steps_make(struct af_builder *b);

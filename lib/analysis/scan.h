@@ -26,6 +26,7 @@ enum af_found_flags {
 	AF_FOUND_UNNAMED = 64,	/* its name stands at its origin */
 	AF_FOUND_ASYNC = 128,	/* `{async_...}`: surely a coroutine's body */
 	AF_FOUND_WAKE = 256,	/* wake<...>, wake_by_ref<...> and futures' like: wakers.c */
+	AF_FOUND_DROP = 512,	/* drop_in_place<...> of a coroutine: drops.c */
 };
 
 enum af_found_type_kind {

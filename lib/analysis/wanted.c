@@ -58,6 +58,21 @@ static bool is_layout(const char *name)
 	}
 }
 
+/* `drop_in_place<a::b::{async_fn_env#0}<T>>`; before 1.64 also that of the GenFuture around it. */
+static bool is_drop_glue(const char *name)
+{
+	static const char head[] = "drop_in_place<",
+			  wrapper[] = "core::future::from_generator::GenFuture<";
+	if (strncmp(name, head, sizeof(head) - 1))
+		return false;
+	name += sizeof(head) - 1;
+	if (!strncmp(name, wrapper, sizeof(wrapper) - 1))
+		name += sizeof(wrapper) - 1;
+	/* A coroutine's path has no generic arguments but behind its own name. */
+	const char *end = strchrnul(name, '<'), *last = memrchr(name, '{', (size_t)(end - name));
+	return last && af_name_is_coroutine(last);
+}
+
 static uint32_t function_class(const char *name)
 {
 	if (name[0] == '{') {
@@ -76,6 +91,8 @@ static uint32_t function_class(const char *name)
 			       : AF_FOUND_WAKE;
 	if (name[0] == 'b')
 		return strncmp(name, "block_on", 8) ? 0 : AF_FOUND_BLOCK_ON;
+	if (name[0] == 'd')
+		return is_drop_glue(name) ? AF_FOUND_DROP : 0;
 	return 0;
 }
 
@@ -113,6 +130,7 @@ uint32_t af_name_class(const char *name)
 	case 'p':
 	case 'r':
 	case 'b':
+	case 'd':
 	case 'w':
 		return function_class(name);
 	case '<':

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define AFM_MAGIC "AFMAP\0\1\n"
-#define AFM_VERSION 13
+#define AFM_VERSION 14
 #define AFM_NONE UINT32_MAX /* "no such index" wherever a u32 refers to a table */
 #define AFM_BUILD_ID_MAX 32
 
@@ -85,6 +85,12 @@ struct afm_field {
 #define AFM_FF_ARTIFICIAL 1u
 #define AFM_FF_CAPTURED 2u	/* coroutine: also in Unresumed at the same offset (an argument) */
 #define AFM_FF_AWAITEE 4u	/* `__awaitee` */
+/* Of a coroutine's variant, what its drop glue does in that state; none of these: not known. */
+#define AFM_FF_DROPPED 8u	/* it drops this: it is alive */
+#define AFM_FF_FLAGGED 16u	/* if a flag, a byte, is 1: then it is alive, else it is gone */
+#define AFM_FF_GONE 32u		/* it does not, though this owns memory: it was moved out;
+				   with AFM_FF_DROPPED: a part of it was */
+#define AFM_FF_FLAG_SHIFT 16	/* the flag's number among the variant's fields */
 
 struct afm_variant {
 	uint64_t discr;		/* discriminant, masked to discr_size; meaningless if default */
@@ -481,6 +487,17 @@ AF_TABLE_ACCESSOR(layouts, struct afm_layout)
 static inline const char *af_futuremap_string(const struct af_futuremap *m, uint32_t s)
 {
 	return (const char *)af_futuremap_table(m, &m->header->strings) + s;
+}
+
+/* The drop flag of a variant's field, or NULL. */
+static inline const struct afm_field *af_futuremap_drop_flag(const struct af_futuremap *m,
+							     const struct afm_variant *variant,
+							     const struct afm_field *field)
+{
+	uint32_t number = field->flags >> AFM_FF_FLAG_SHIFT;
+	if (!(field->flags & AFM_FF_FLAGGED) || number >= variant->n_fields)
+		return NULL;
+	return af_futuremap_fields(m, variant->first_field + number);
 }
 
 /* Whether it can be patched, but no jump fits: `refusal` says why. */

@@ -42,7 +42,25 @@ static void put_type(const struct af_futuremap *map, uint32_t type, FILE *out)
 		put_string(map, af_futuremap_types(map, type)->name, out);
 }
 
-static void put_field(const struct af_futuremap *map, const struct afm_field *field, FILE *out)
+/* Of a variant's field, what is dropped in that state. */
+static void put_dropped(const struct af_futuremap *map, const struct afm_variant *variant,
+			const struct afm_field *field, FILE *out)
+{
+	const struct afm_field *flag = af_futuremap_drop_flag(map, variant, field);
+
+	if (flag) {
+		fputs(", \"dropped\": ", out);
+		put_string(map, flag->name, out);
+	} else if (field->flags & (AFM_FF_DROPPED | AFM_FF_GONE)) {
+		fprintf(out, ", \"dropped\": %s",
+			!(field->flags & AFM_FF_GONE)	? "true"
+			: field->flags & AFM_FF_DROPPED ? "\"in part\""
+							: "false");
+	}
+}
+
+static void put_field(const struct af_futuremap *map, const struct afm_variant *variant,
+		      const struct afm_field *field, FILE *out)
 {
 	fputs("{\"name\": ", out);
 	put_string(map, field->name, out);
@@ -52,10 +70,13 @@ static void put_field(const struct af_futuremap *map, const struct afm_field *fi
 		field->type == AFM_NONE ? 0 : af_futuremap_types(map, field->type)->size);
 	if (field->flags & AFM_FF_CAPTURED)
 		fputs(", \"captured\": true", out);
+	if (variant)
+		put_dropped(map, variant, field, out);
 	fputc('}', out);
 }
 
-static void put_fields(const struct af_futuremap *map, uint32_t first, uint32_t n, FILE *out)
+static void put_fields(const struct af_futuremap *map, const struct afm_variant *variant,
+		       uint32_t first, uint32_t n, FILE *out)
 {
 	const char *comma = "";
 
@@ -65,7 +86,7 @@ static void put_fields(const struct af_futuremap *map, uint32_t first, uint32_t 
 		if (field->flags & AFM_FF_AWAITEE)
 			continue;
 		fputs(comma, out);
-		put_field(map, field, out);
+		put_field(map, variant, field, out);
 		comma = ", ";
 	}
 	fputc(']', out);
@@ -111,7 +132,7 @@ static void put_variant(const struct af_futuremap *map, const struct afm_variant
 	fputs(", \"awaitee\": ", out);
 	put_awaitee(map, v->awaitee, out);
 	fputs(", \"fields\": ", out);
-	put_fields(map, v->first_field, v->n_fields, out);
+	put_fields(map, v, v->first_field, v->n_fields, out);
 	fputc('}', out);
 }
 
@@ -150,7 +171,7 @@ static void put_future(const struct af_futuremap *map, const struct afm_future *
 			af_futuremap_polls(map, poll)->address);
 	}
 	fputs("],\n     \"fields\": ", out);
-	put_fields(map, type->first_field, type->n_fields, out);
+	put_fields(map, NULL, type->first_field, type->n_fields, out);
 	fputs(",\n     \"states\": ", out);
 	put_variants(map, type, out);
 	fputc('}', out);

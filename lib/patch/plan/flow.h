@@ -46,4 +46,8 @@ bool af_flow_decode(uint32_t elf_machine, uint64_t address, const uint8_t *code,
 		    bool (*each)(void *arg, const struct af_flow_instruction *instruction),
 		    void *arg);
 
+/* The DWARF number of the general register of x86-64 that capstone's register is, or is a part of;
+   -1: of none. */
+int af_flow_register(unsigned int reg);
+
 #endif

@@ -7,9 +7,8 @@
 
 #include "patch/plan/flow.h"
 
-/* DWARF number (System V psABI x86-64, 3.6.2) of the register that holds this one; -1: none of
-   the general ones. */
-static int dwarf_number(unsigned int reg)
+/* System V psABI x86-64, 3.6.2. */
+int af_flow_register(unsigned int reg)
 {
 	/* clang-format off */
 	switch (reg) {
@@ -88,7 +87,7 @@ static void read_memory(const cs_insn *insn, struct af_flow_instruction *out)
 		bool taken = insn->id == X86_INS_LEA;
 		if (op->type != X86_OP_MEM || !(taken || (op->access & CS_AC_WRITE)))
 			continue;
-		out->base = (int8_t)dwarf_number(op->mem.base);
+		out->base = (int8_t)af_flow_register(op->mem.base);
 		out->offset = op->mem.disp;
 		out->width = taken || op->mem.index != X86_REG_INVALID ? 255 : op->size;
 	}
@@ -104,13 +103,13 @@ static void read_copy(const cs_insn *insn, struct af_flow_instruction *out)
 	if (x86->op_count != 2 || to->type != X86_OP_REG || to->size != 8)
 		return;
 	if (insn->id == X86_INS_MOV && from->type == X86_OP_REG) {
-		out->from = (int8_t)dwarf_number(from->reg);
+		out->from = (int8_t)af_flow_register(from->reg);
 	} else if (insn->id == X86_INS_LEA && from->mem.index == X86_REG_INVALID) {
-		out->from = (int8_t)dwarf_number(from->mem.base);
+		out->from = (int8_t)af_flow_register(from->mem.base);
 		out->add = from->mem.disp;
 	}
 	if (out->from >= 0)
-		out->to = (int8_t)dwarf_number(to->reg);
+		out->to = (int8_t)af_flow_register(to->reg);
 }
 
 static void describe(csh handle, const cs_insn *insn, struct af_flow_instruction *out)
@@ -130,7 +129,7 @@ static void describe(csh handle, const cs_insn *insn, struct af_flow_instruction
 		return;
 	}
 	for (uint8_t i = 0; i < n_written; i++) {
-		int number = dwarf_number(written[i]);
+		int number = af_flow_register(written[i]);
 		if (number >= 0)
 			out->changes |= 1u << number;
 	}
