@@ -3,54 +3,56 @@
  * Nodes: what a coroutine awaits and what it merely holds, what a hand-written future holds,
  * and which task a handle stands for.
  */
+#include "inspect/locals.h"
 #include "inspect/task.h"
 #include "inspect/walk.h"
 
-/* Whether what a coroutine holds behind pointers may be shown. A value that was moved out or
-   dropped stays where it was; whether it is alive say drop flags (`__N: bool`), where there are
-   any. Debug info does not tell whose flag it is, so one that is 0 speaks for all. */
-static bool all_flags_set(struct af_walker *w, const struct af_tree_item *item,
-			  const struct afm_variant *v)
+/* Whether a field before this one is the same: an argument that became a variable is listed
+   twice, in the place of that. */
+static bool is_repeated(const struct af_futuremap *map, const struct afm_variant *v, uint32_t index)
 {
-	const struct af_futuremap *map = af_walk_map(w, item->image);
-	uint8_t set;
+	const struct afm_field *all = af_futuremap_fields(map, v->first_field);
 
-	for (uint32_t i = 0; i < v->n_fields; i++) {
-		const struct afm_field *field = af_futuremap_fields(map, v->first_field + i);
-		const char *name = af_futuremap_string(map, field->name);
-		if (field->type == AFM_NONE || strncmp(name, "__", 2) || name[2] < '0' ||
-		    name[2] > '9' || af_futuremap_types(map, field->type)->kind != AFM_T_BOOL)
-			continue;
-		if (!af_walk_read(w, item->address + field->offset, &set, 1) || set != 1)
-			return false;
-	}
-	return true;
+	for (uint32_t i = 0; i < index; i++)
+		if (all[i].name == all[index].name && all[i].offset == all[index].offset)
+			return true;
+	return false;
 }
 
-/* Pushes what a coroutine holds but does not await. Skips what is in Unresumed at the same
-   place: an argument that may have been moved out long ago (`keep_captured`: that is the state
-   it is in). */
+/* Pushes what a coroutine holds but does not await. What is known to be alive is gone through like
+   anything else, what is known to be gone is not there. Of the rest, whether it may be shown behind
+   pointers say drop flags, where there are any: one that is 0 speaks for all. Skipped then is what is
+   in Unresumed at the same place: an argument that may have been moved out long ago
+   (`keep_captured`: that is the state it is in). */
 static void push_held(struct af_walker *w, const struct af_tree_item *item, uint32_t node,
 		      const struct afm_variant *v, bool keep_captured)
 {
 	const struct af_futuremap *map = af_walk_map(w, item->image);
 	struct af_tree_item below = af_walk_below(item, node, AF_IS_HELD);
+	struct af_tree_item sure = below;
 	bool alive = true, asked = false;
 
 	if (w->tree->held == AF_HELD_NONE)
 		return;
+	sure.flags |= AF_ITEM_HELD | AF_ITEM_SURE;
 	below.flags |= AF_ITEM_HELD;
+	below.flags &= (uint8_t)~AF_ITEM_SURE;
 	if (w->tree->held == AF_HELD_VALUES)
 		below.flags |= AF_ITEM_NO_POINTERS;
 	for (uint32_t i = v->n_fields; i-- > 0;) {
 		const struct afm_field *field = af_futuremap_fields(map, v->first_field + i);
 		if (field->type == AFM_NONE || v->first_field + i == v->awaitee ||
-		    ((field->flags & AFM_FF_CAPTURED) && !keep_captured) ||
 		    !(af_futuremap_types(map, field->type)->flags & AFM_TF_REACHES_FUTURE))
+			continue;
+		enum af_fate fate = af_locals_fate(w->target, item->image, item->address, v, field);
+		if (fate == AF_FATE_ALIVE && !is_repeated(map, v, i))
+			af_walk_push_field(w, &sure, v->first_field + i);
+		if (fate == AF_FATE_ALIVE || fate == AF_FATE_MOVED ||
+		    ((field->flags & AFM_FF_CAPTURED) && !keep_captured))
 			continue;
 		if (!asked) {
 			asked = true;
-			alive = all_flags_set(w, item, v);
+			alive = !af_locals_any_gone(w->target, item->image, item->address, v);
 			if (!alive)
 				below.flags |= AF_ITEM_NO_POINTERS | AF_ITEM_DOUBTFUL;
 		}

@@ -23,7 +23,7 @@ struct state {
 	const struct afm_variant *variant;
 	const struct afm_variant *unresumed;
 	bool is_function; /* else a block or closure, which uses what it captured in place */
-	bool all_kept;	  /* no drop flag is 0 */
+	bool all_kept;	  /* no drop flag is 0 but those whose variable is known */
 };
 
 static const char *name_of(const struct state *s, const struct afm_field *field)
@@ -31,35 +31,9 @@ static const char *name_of(const struct state *s, const struct afm_field *field)
 	return af_futuremap_string(s->map, field->name);
 }
 
-static bool is_numbered(const char *name)
-{
-	return name[0] == '_' && name[1] == '_' && name[2] >= '0' && name[2] <= '9';
-}
-
-static bool is_drop_flag(const struct state *s, const struct afm_field *field)
-{
-	return is_numbered(name_of(s, field)) && field->type != AFM_NONE &&
-	       af_futuremap_types(s->map, field->type)->kind == AFM_T_BOOL;
-}
-
 static uint32_t n_fields(const struct afm_variant *variant)
 {
 	return variant->n_fields < FIELDS_MAX ? variant->n_fields : FIELDS_MAX;
-}
-
-static bool flags_are_set(const struct state *s)
-{
-	for (uint32_t i = 0; i < n_fields(s->variant); i++) {
-		const struct afm_field *field =
-			af_futuremap_fields(s->map, s->variant->first_field + i);
-		uint64_t flag;
-		if (is_drop_flag(s, field) &&
-		    (!af_memory_read_number(s->target->memory, s->address + field->offset, 1,
-					    &flag) ||
-		     flag != 1))
-			return false;
-	}
-	return true;
 }
 
 /* How many of the variant's fields have this name. */
@@ -178,15 +152,20 @@ static bool is_gone_argument(const struct state *s, const struct afm_field *fiel
 	       count(s, s->variant, field->name) == 1 && count(s, s->unresumed, field->name);
 }
 
-static enum af_local_life life_of(const struct state *s, const struct afm_field *field)
+static enum af_local_life life_of(const struct state *s, const struct afm_field *field,
+				  enum af_fate fate)
 {
 	uint32_t same = count(s, s->variant, field->name);
 	bool is_captured = count(s, s->unresumed, field->name) != 0;
 	int budget = BUDGET;
-	enum movement moved = movement(s, field->type, 0, &budget);
 
 	if (s->variant == s->unresumed)
 		return AF_LOCAL_ALIVE;
+	if (same <= 1 + (uint32_t)is_captured && fate != AF_FATE_UNKNOWN)
+		return fate == AF_FATE_ALIVE   ? AF_LOCAL_ALIVE
+		       : fate == AF_FATE_MOVED ? AF_LOCAL_MOVED
+					       : AF_LOCAL_DOUBTFUL;
+	enum movement moved = movement(s, field->type, 0, &budget);
 	if (same > 1 + (uint32_t)is_captured)
 		return AF_LOCAL_SHADOWED;
 	if (is_captured && same == 1) {
@@ -216,7 +195,7 @@ static bool is_users(const struct state *s, const struct afm_field *field)
 {
 	const char *name = name_of(s, field);
 
-	return field->type != AFM_NONE && name[0] && !is_numbered(name) &&
+	return field->type != AFM_NONE && name[0] && !af_fate_is_numbered(name) &&
 	       !(field->flags & (AFM_FF_AWAITEE | AFM_FF_ARTIFICIAL)) &&
 	       strncmp(name, "__", 2) != 0 && strcmp(name, "_task_context") != 0 &&
 	       !is_macros(s, name);
@@ -236,12 +215,15 @@ static bool is_repeated(const struct state *s, uint32_t index)
 static struct af_local make(const struct state *s, const struct afm_field *field)
 {
 	static const char reference[] = "_ref__";
+	enum af_fate fate = af_locals_fate(s->target, s->image, s->address, s->variant, field);
 	struct af_local local = {.name = name_of(s, field),
 				 .type = field->type,
 				 .address = s->address + field->offset,
-				 .life = life_of(s, field),
+				 .life = life_of(s, field, fate),
 				 .is_gone = is_gone_argument(s, field)};
 
+	local.is_certain = fate == AF_FATE_ALIVE && local.life == AF_LOCAL_ALIVE;
+	local.is_gone = (local.is_gone && !local.is_certain) || local.life == AF_LOCAL_MOVED;
 	if (!strncmp(local.name, reference, sizeof(reference) - 1)) {
 		local.name += sizeof(reference) - 1;
 		local.by_reference = true;
@@ -308,7 +290,7 @@ uint32_t af_locals_find(const struct af_target *target, uint32_t image, uint32_t
 			  .variant = af_futuremap_variants(map, variant),
 			  .unresumed = af_futuremap_variants(map, t->first_variant),
 			  .is_function = future->kind == AFM_F_ASYNC_FN};
-	s.all_kept = flags_are_set(&s);
+	s.all_kept = !af_locals_any_gone(target, image, address, s.variant);
 	for (uint32_t i = 0; i < n_fields(s.variant) && n < max; i++) {
 		const struct afm_field *field =
 			af_futuremap_fields(map, s.variant->first_field + i);
@@ -322,6 +304,9 @@ void af_local_print(struct af_line *line, const struct af_value_options *options
 		    const struct af_target *target, uint32_t image, const struct af_local *local)
 {
 	switch (local->life) {
+	case AF_LOCAL_MOVED:
+		af_line_put(line, "<moved>");
+		return;
 	case AF_LOCAL_DOUBTFUL:
 		af_line_put(line, "<moved?>");
 		return;

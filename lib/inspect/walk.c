@@ -78,9 +78,10 @@ void af_walk_push_pointee(struct af_walker *w, const struct af_tree_item *item, 
 	uint32_t before = w->tree->n_items;
 	af_walk_push(w, item, image, type, address);
 	if (w->tree->n_items > before)
-		w->tree->items[before].flags |= item->flags & AF_ITEM_HELD
-							? AF_ITEM_BY_POINTER | AF_ITEM_UNSURE
-							: AF_ITEM_BY_POINTER;
+		w->tree->items[before].flags |=
+			(item->flags & (AF_ITEM_HELD | AF_ITEM_SURE)) == AF_ITEM_HELD
+				? AF_ITEM_BY_POINTER | AF_ITEM_UNSURE
+				: AF_ITEM_BY_POINTER;
 }
 
 /* "__7" is 7, of a tuple a place; anything else none. */

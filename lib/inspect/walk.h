@@ -26,6 +26,7 @@ struct af_tree_item {
 #define AF_ITEM_BY_POINTER 4u  /* came through a pointer: may be a second way to the same */
 #define AF_ITEM_UNSURE 16u     /* held, and a pointer was followed since */
 #define AF_ITEM_DOUBTFUL 32u   /* held, where a drop flag says that something is gone */
+#define AF_ITEM_SURE 64u       /* held, and surely alive */
 #define AF_ITEM_FUTURE 8u      /* leads to a future, even if the map knows no poll of it */
 
 struct af_tree_seen {

@@ -38,19 +38,20 @@ static bool is_among(const uint64_t *items, size_t n, uint64_t number)
 /* --- of one task ---------------------------------------------------------------------- */
 
 static void add_claims(struct af_claims *claims, const struct af_target *target, uint32_t image,
-		       uint32_t type, uint64_t address, uint32_t node, uint32_t local)
+		       uint32_t type, uint64_t address, uint32_t node, uint32_t local, bool sure)
 {
 	struct af_owner owners[MAX_OWNERS];
 	uint32_t n = af_owners_find(target, image, type, address, owners, MAX_OWNERS);
 	for (uint32_t i = 0; i < n && claims->items.count < MAX_CLAIMS; i++) {
 		struct af_claim *claim = vector_push(&claims->items);
 		if (claim)
-			*claim = (struct af_claim){owners[i].memory, owners[i].place, node, local};
+			*claim = (struct af_claim){owners[i].memory, owners[i].place, node, local,
+						   sure};
 	}
 }
 
 static void add_locals(struct af_claims *claims, const struct af_target *target,
-		       const struct af_node *node, uint32_t at)
+		       const struct af_node *node, uint32_t at, bool held)
 {
 	struct af_local locals[AF_CLAIMS_LOCALS];
 	uint32_t n = af_locals_find(target, node->image, node->type, node->address, node->variant,
@@ -62,7 +63,8 @@ static void add_locals(struct af_claims *claims, const struct af_target *target,
 		if (gone)
 			*gone = (struct af_place){local->address, local->address + size};
 		if (local->life == AF_LOCAL_ALIVE && !local->by_reference)
-			add_claims(claims, target, node->image, local->type, local->address, at, i);
+			add_claims(claims, target, node->image, local->type, local->address, at, i,
+				   local->is_certain && !held);
 	}
 }
 
@@ -96,7 +98,7 @@ static void collect(struct af_claims *claims, const struct af_target *target,
 	if (root && tree->n_nodes && root->future && root->future_type != AFM_NONE &&
 	    root->future != tree->nodes[0].address)
 		add_claims(claims, target, root->image, root->future_type, root->future, 0,
-			   AF_NO_LOCAL);
+			   AF_NO_LOCAL, false);
 	for (uint32_t i = 0; i < tree->n_nodes; i++) {
 		const struct af_node *node = &tree->nodes[i];
 		uint64_t *awaited = node->status == AF_NODE_SAME || is_held(tree, i)
@@ -106,8 +108,9 @@ static void collect(struct af_claims *claims, const struct af_target *target,
 			*awaited = node->address;
 		if (!af_claims_has_locals(node))
 			continue;
-		add_claims(claims, target, node->image, node->type, node->address, i, AF_NO_LOCAL);
-		add_locals(claims, target, node, i);
+		add_claims(claims, target, node->image, node->type, node->address, i, AF_NO_LOCAL,
+			   false);
+		add_locals(claims, target, node, i, is_held(tree, i));
 	}
 	vector_sort(&claims->items, compare_claims);
 	vector_sort(&claims->awaited, compare_numbers);
@@ -137,7 +140,7 @@ static bool is_certain(const struct af_claims *claims, const struct af_await_tre
 		       const struct af_claim *claim)
 {
 	const struct af_node *node = &tree->nodes[claim->node];
-	if (is_among(claims->awaited.items, claims->awaited.count, claim->memory))
+	if (claim->sure || is_among(claims->awaited.items, claims->awaited.count, claim->memory))
 		return true;
 	return node->status == AF_NODE_NOT_STARTED && !is_held(tree, claim->node);
 }
@@ -236,7 +239,8 @@ static void judge(struct af_claims *marks, const struct af_elsewhere *elsewhere,
 	for (size_t i = 0; i < n; i++) {
 		bool stale = false;
 		/* What a place further in has to say of it is said by that. */
-		if (claims[i].local == AF_NO_LOCAL || (i && claims[i - 1].place == claims[i].place))
+		if (claims[i].local == AF_NO_LOCAL || claims[i].sure ||
+		    (i && claims[i - 1].place == claims[i].place))
 			continue;
 		for (size_t k = 0; k < n && !stale; k++)
 			stale = contradicts(tree, &claims[i], &claims[k]);

@@ -22,6 +22,7 @@
 struct af_claim {
 	uint64_t memory, place; /* what is owned, and where the pointer to it lies */
 	uint32_t node, local;	/* the variable's number, or AF_NO_LOCAL: something of the node */
+	bool sure;		/* the variable is alive for certain */
 };
 #define AF_NO_LOCAL UINT32_MAX
 struct af_claims {

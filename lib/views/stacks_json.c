@@ -188,7 +188,8 @@ static void put_relation(const struct af_stacks_writer *w, const struct af_node 
 
 static void put_values(const struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
-	static const char *const lives[] = {"alive", "passed", "doubtful", "shadowed", "doubtful"};
+	static const char *const lives[] = {"alive",	"passed",   "doubtful",
+					    "shadowed", "doubtful", "moved"};
 	const char *comma = "";
 	if (!w->options->values)
 		return;
@@ -201,7 +202,9 @@ static void put_values(const struct af_stacks_writer *w, const struct af_stack *
 		put_key_text(w, "{\"name\": ", stack->texts + value->name);
 		put_key_text(w, ", \"type\": ", stack->texts + value->type);
 		put_key_text(w, ", \"value\": ", stack->texts + value->value);
-		put_key_text(w, ", \"life\": ", value->life < 5 ? lives[value->life] : NULL);
+		put_key_text(w, ", \"life\": ",
+			     value->life < sizeof(lives) / sizeof(lives[0]) ? lives[value->life]
+									    : NULL);
 		put(w, "}");
 		comma = ", ";
 	}

@@ -84,15 +84,15 @@ def values_of(document, function):
 @pytest.mark.parametrize("variant", ["tokio", "own"])
 @pytest.mark.parametrize("build", BUILDS)
 def test_what_was_given_on_is_marked(dump, build, variant):
-    """Moved into what is awaited, or to another task, which leaves the bytes and no flag: two own one memory
-    then."""
+    """Moved into what is awaited, or to another task, which leaves the bytes and no flag: the drop glue knows,
+    where it is a function of its own; else two own one memory."""
     path, env, crate = program_of(build, variant)
     with parked(path, env=env) as program:
         document = dump("--values", str(program.pid))
     lives = {
-        ("by_hand::by_hand_queue", "list"): "doubtful",  # into All { list }
-        ("traps::block_argument", "future"): "doubtful",  # into an async move block
-        ("traps::moved_box", "future"): "doubtful",  # a task by now
+        ("by_hand::by_hand_queue", "list"): "moved",  # into All { list }
+        ("traps::block_argument", "future"): "moved",  # into an async move block
+        ("traps::moved_box", "future"): "moved",  # a task by now
         ("traps::kept_box", "future"): "alive",
         ("traps::kept_unpolled", "later"): "alive",
         ("traps::held_in_struct", "keeps"): "alive",
@@ -100,8 +100,12 @@ def test_what_was_given_on_is_marked(dump, build, variant):
     }
     for (function, name), life in lives.items():
         value = values_of(document, f"{crate}::{function}")[name]
+        if life == "moved" and build.endswith("release") and value["life"] == "doubtful":
+            assert value["value"].endswith("(moved?)"), (function, value)
+            continue
         assert value["life"] == life, (function, value)
-        assert value["value"].endswith("(moved?)") == (life != "alive"), value
+        assert (value["value"] == "<moved>") == (life == "moved"), value
+        assert not value["value"].endswith("(moved?)"), value
 
 
 @pytest.mark.parametrize("variant, timer", [("tokio", "tokio::time::sleep::Sleep"),

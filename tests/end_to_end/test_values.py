@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What lib/inspect says of variables in another process, against what the program says itself."""
+import json
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ class Parked:
     """The fixture with its futures parked: what it says, and what is read."""
 
     def __init__(self, program, cache, directory):
+        self.program = program
         environment = clean_environment(directory)
         environment["ASYNCFLAME_CACHE"] = str(cache)
         # A run to its end, for the map.
@@ -42,8 +44,8 @@ class Parked:
                 places.append(" ".join(words[1:]))
                 self.said.append((words[1], {}))
             else:
-                name, sign, text = re.fullmatch(r"  (\S+) ([=~]) ?(.*)\n", line).groups()
-                self.said[-1][1][name] = text if sign == "=" else None
+                name, sign, text = re.fullmatch(r"  (\S+) ([=~!]) ?(.*)\n", line).groups()
+                self.said[-1][1][name] = {"=": text, "!": "<moved>", "~": None}[sign]
         # Not before it has said something: a process that has just begun its exec has no maps.
         self.bias = "0x" + bias(self.process.pid, os.path.realpath(program))
         self.read = self.ask(places)
@@ -75,7 +77,7 @@ def parked(request, cache, tmp_path_factory):
 
 def test_values_read_as_the_program_prints_them(parked):
     assert [name for name, _ in parked.said] == [name for name, _ in parked.read]
-    assert sum(len(values) for _, values in parked.said) == 197
+    assert sum(len(values) for _, values in parked.said) == 240
     wrong = []
     for (future, said), (_, read) in zip(parked.said, parked.read):
         for name, text in said.items():
@@ -90,7 +92,7 @@ def test_what_was_moved_is_not_shown_as_alive(parked):
         for name in (name for name, text in said.items() if text is None):
             checked += 1
             assert read.get(name) in (None, "<moved?>", "<shadowed>"), (future, name)
-    assert checked == 7
+    assert checked == 3
 
 
 def test_noise_behind_the_real_map(parked):
@@ -108,3 +110,17 @@ def test_temporaries_are_left_out(parked):
     read = {name.rpartition("::")[2]: values for name, values in parked.read}
     assert sorted(read["chosen"]) == ["left", "right"]
     assert sorted(read["joined"]) == ["left"]
+
+
+def test_the_map_says_what_a_state_drops(parked):
+    done = subprocess.run([BUILD / "cli" / "asyncflame", "map", "--format", "json", "--filter", "values::dropped::*",
+                           parked.program], capture_output=True, check=True)
+    state = {future["name"]: {field["name"]: field.get("dropped") for field in future["states"][3]["fields"]}
+             for future in json.loads(done.stdout)["futures"] if len(future["states"]) > 3}
+    unflagged = {"gone": False, "given": False, "kept": True, "shared": True}
+    assert unflagged.items() <= state["values::dropped::unflagged"].items()
+    flags = state["values::dropped::flags"]
+    assert flags["boxed"] is True and {"__"} == {flags["text"][:2], flags["list"][:2]}
+    assert flags["text"] != flags["list"]
+    assert state["values::dropped::halved"]["two"] == "in part"
+    assert state["values::dropped::matched"]["some"] is None

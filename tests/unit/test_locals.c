@@ -85,6 +85,47 @@ static void hand_written_futures_have_their_fields(void **state)
 	assert_int_equal(locals[0].address, HEAP + 16);
 }
 
+static struct afm_field *suspended(uint32_t number)
+{
+	const struct afm_type *type = &maker.types[coroutine_type];
+	return &maker.fields[maker.variants[type->first_variant + 3].first_field + number];
+}
+
+/* Fields of Suspend0: text, other, twice, twice, __3, __4, __awaitee, id, moved, other. */
+static void what_drop_glue_tells_is_certain(void **state)
+{
+	static const uint32_t told[] = {0, 1, 8};
+	uint8_t *bytes = (uint8_t *)heap;
+
+	memset(heap, 0, sizeof(heap));
+	put_vec(heap, 8, HEAP + 800, 1);
+	put_vec(heap + 3, 8, HEAP + 801, 1);
+	memcpy(heap + 100, "xy", 2);
+	put_vec(heap + 7, 8, HEAP + 800, 2);
+	bytes[50] = 3;
+	/* The flag is another's: of text and moved it tells nothing. */
+	suspended(0)->flags |= AFM_FF_DROPPED;
+	suspended(1)->flags |= AFM_FF_FLAGGED | 4u << AFM_FF_FLAG_SHIFT;
+	suspended(8)->flags |= AFM_FF_GONE;
+	assert_string_equal(show_locals(), "text=\"x\", other=<moved>, twice=<shadowed>, "
+					   "id=0 (as passed), moved=<moved>");
+	bytes[49] = 1;
+	assert_string_equal(show_locals(), "text=\"x\", other=\"y\", twice=<shadowed>, "
+					   "id=0 (as passed), moved=<moved>");
+	bytes[49] = 2;
+	assert_string_equal(show_locals(), "text=\"x\", other=<moved?>, twice=<shadowed>, "
+					   "id=0 (as passed), moved=<moved>");
+	/* A part of it is gone; the argument is where it was; a flag that is none. */
+	suspended(0)->flags |= AFM_FF_GONE;
+	suspended(1)->flags = AFM_FF_FLAGGED | 10u << AFM_FF_FLAG_SHIFT;
+	suspended(8)->flags = AFM_FF_CAPTURED | AFM_FF_DROPPED;
+	bytes[49] = 1;
+	assert_string_equal(show_locals(), "text=<moved?>, other=\"y\", twice=<shadowed>, "
+					   "id=0 (as passed), moved=\"xy\"");
+	for (size_t i = 0; i < 3; i++)
+		suspended(told[i])->flags = 0;
+}
+
 /* What seems to be owned by several is one constant, or nothing. */
 static void only_memory_of_the_heap_is_owned(void **state)
 {
@@ -132,6 +173,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_what_is_alive_is_shown),
+		cmocka_unit_test(what_drop_glue_tells_is_certain),
 		cmocka_unit_test(hand_written_futures_have_their_fields),
 		cmocka_unit_test(only_memory_of_the_heap_is_owned),
 		cmocka_unit_test(arguments_are_gone_after_the_first_poll),
