@@ -48,6 +48,19 @@ void af_walk_dynamic(struct af_walker *w, const struct af_tree_item *item)
 		af_walk_push_pointee(w, item, image, type, address);
 }
 
+/* LocalFutureObj { future: *mut dyn Future, drop_fn }: its only owner, so it may be followed. */
+void af_walk_future_obj(struct af_walker *w, const struct af_tree_item *item)
+{
+	struct af_tree_item object = *item;
+
+	if (!af_target_path(w->target, item->image, "future", &object.type, &object.address)) {
+		af_walk_lost(w, item);
+		return;
+	}
+	object.flags |= AF_ITEM_FUTURE;
+	af_walk_dynamic(w, &object);
+}
+
 /* Arc and Rc: a pointer to {strong, weak, data}. */
 void af_walk_counted(struct af_walker *w, const struct af_tree_item *item)
 {

@@ -17,6 +17,8 @@ static const struct known known_types[] = {
 	{"core::future::from_generator::GenFuture<", AF_SHAPE_FIELDS, 0}, /* rustc < 1.64 */
 	{"core::panic::unwind_safe::AssertUnwindSafe<", AF_SHAPE_FIELDS, 0},
 	{"futures_util::future::try_future::into_future::IntoFuture<", AF_SHAPE_FIELDS, 0},
+	{"futures_task::future_obj::FutureObj<", AF_SHAPE_FIELDS, 0},
+	{"futures_task::future_obj::LocalFutureObj<", AF_SHAPE_FUTURE_OBJ, 0},
 	{"async_executor::CallOnDrop<", AF_SHAPE_FIELDS, 0},
 	{"async_executor::AsyncCallOnDrop<", AF_SHAPE_FIELDS, 0},
 	{"async_std::task::builder::SupportTaskLocals<", AF_SHAPE_FIELDS, 0},

@@ -26,6 +26,7 @@ enum af_shape {
 	AF_SHAPE_ORDERED,    /* {data, index} */
 	AF_SHAPE_POINTER,    /* &, &mut, Box */
 	AF_SHAPE_DYN,	     /* the same, with a vtable */
+	AF_SHAPE_FUTURE_OBJ, /* futures' box by hand: a raw `dyn Future` in `future` */
 	AF_SHAPE_ARRAY,
 	AF_SHAPE_SLICE, /* {data_ptr, length} */
 	AF_SHAPE_VEC,

@@ -323,6 +323,9 @@ static void visit(struct af_walker *w, const struct af_tree_item *item)
 	case AF_SHAPE_DYN:
 		af_walk_dynamic(w, item);
 		break;
+	case AF_SHAPE_FUTURE_OBJ:
+		af_walk_future_obj(w, item);
+		break;
 	case AF_SHAPE_ARRAY:
 		af_walk_array(w, item);
 		break;

@@ -86,6 +86,7 @@ void af_walk(struct af_walker *w, const struct af_tree_item *root);
 /* places.c: what holds one */
 void af_walk_pointer(struct af_walker *w, const struct af_tree_item *item);
 void af_walk_dynamic(struct af_walker *w, const struct af_tree_item *item);
+void af_walk_future_obj(struct af_walker *w, const struct af_tree_item *item);
 void af_walk_counted(struct af_walker *w, const struct af_tree_item *item);
 void af_walk_fields(struct af_walker *w, const struct af_tree_item *item);
 void af_walk_maybe_done(struct af_walker *w, const struct af_tree_item *item);

@@ -140,6 +140,28 @@ static void finds_what_is_dyn_by_its_vtable(void **state)
 	assert_int_equal(tree.nodes[1].status, AF_NODE_UNKNOWN);
 }
 
+/* futures' LocalFutureObj owns what its raw pointer points to; of others nobody knows that. */
+static void follows_the_raw_pointer_of_a_future_obj(void **state)
+{
+	uint32_t inner = awaiting("inner", leaf),
+		 raw = structure("*mut dyn core::future::Future", 16);
+	maker_field(m, raw, "pointer", maker_pointer(m, "*dyn Future", u8_type), 0);
+	maker_field(m, raw, "vtable", maker_pointer(m, "&[usize; 3]", u64_type), 8);
+	uint32_t object = structure("futures_task::future_obj::LocalFutureObj<()>", 24);
+	maker_field(m, object, "future", raw, 0);
+	uint32_t own = hand("app::Own", 24);
+	maker_field(m, own, "future", raw, 0);
+	uint32_t c = awaiting("c", object), d = awaiting("d", own);
+
+	maker_vtable(m, 0x2000, inner);
+	heap[0] = SUSPENDED;
+	heap[1] = at(10);
+	heap[2] = BIAS + 0x2000;
+	heap[10] = SUSPENDED;
+	assert_string_equal(show(c, 0), "c[inner[app::Never]]");
+	assert_string_equal(show(d, 0), "d[app::Own]");
+}
+
 static void believes_no_vtable_of_two_types(void **state)
 {
 	uint32_t inner = awaiting("inner", leaf), c = awaiting("c", dynamic());
@@ -400,6 +422,7 @@ int main(void)
 		TEST(follows_no_misaligned_pointer),
 		TEST(follows_no_raw_pointer),
 		TEST(finds_what_is_dyn_by_its_vtable),
+		TEST(follows_the_raw_pointer_of_a_future_obj),
 		TEST(believes_no_vtable_of_two_types),
 		TEST(looks_into_the_active_variant),
 		TEST(takes_what_no_variant_claims_for_the_default),
