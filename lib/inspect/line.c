@@ -185,9 +185,16 @@ static bool is_printable(uint32_t c)
 	       !(c >= 0xfff0 && c < 0xfffc) && (c & 0xfffe) != 0xfffe && c < 0xe0000;
 }
 
-static void escape_byte(struct af_line *line, uint8_t byte)
+/* Texts of the system that are bytes, whatever these mean. */
+static bool is_bytes(enum af_quote how)
 {
-	char text[4] = {'\\', 'x', "0123456789abcdef"[byte >> 4], "0123456789abcdef"[byte & 15]};
+	return how == AF_QUOTE_BYTES || how == AF_QUOTE_C;
+}
+
+static void escape_byte(struct af_line *line, enum af_quote how, uint8_t byte)
+{
+	const char *digits = how == AF_QUOTE_OS ? "0123456789ABCDEF" : "0123456789abcdef";
+	char text[4] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
 	af_line_append(line, text, sizeof(text));
 }
 
@@ -218,8 +225,8 @@ static void escape(struct af_line *line, enum af_quote how, const uint8_t *text,
 	default:
 		if (is_printable(character))
 			break;
-		if (how == AF_QUOTE_BYTES) {
-			escape_byte(line, (uint8_t)character);
+		if (is_bytes(how)) {
+			escape_byte(line, how, (uint8_t)character);
 			return;
 		}
 		af_line_put(line, "\\u{");
@@ -254,16 +261,14 @@ bool af_line_quote(struct af_line *line, enum af_quote how, const uint8_t *text,
 	af_line_put(line, quote);
 	for (size_t i = 0, n; i < length && !line->full; i += n) {
 		uint32_t character;
-		n = how == AF_QUOTE_BYTES && text[i] >= 0x80
-			    ? 0
-			    : decode(text + i, length - i, &character);
+		n = is_bytes(how) && text[i] >= 0x80 ? 0 : decode(text + i, length - i, &character);
 		if (n) {
 			escape(line, how, text + i, n, character);
 			continue;
 		}
-		if (cut && how != AF_QUOTE_BYTES && is_cut_character(text + i, length - i))
+		if (cut && !is_bytes(how) && is_cut_character(text + i, length - i))
 			break;
-		escape_byte(line, text[i]);
+		escape_byte(line, how, text[i]);
 		n = 1;
 	}
 	af_line_put(line, quote);

@@ -35,6 +35,7 @@ enum af_quote {
 	AF_QUOTE_CHAR,	/* '...' */
 	AF_QUOTE_OS,	/* "...": what is no UTF-8 as \xNN */
 	AF_QUOTE_BYTES, /* b"..." */
+	AF_QUOTE_C,	/* "...", of bytes too: a CStr */
 };
 /* Quoted and escaped as Rust's {:?}, unless it is AF_QUOTE_STR and no UTF-8: then false, and
    nothing is written. With `cut` the text may end in the middle of a character, which is left

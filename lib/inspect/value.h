@@ -13,8 +13,8 @@
  * a length beyond its capacity) <invalid>. Work is bounded by the options whatever the memory says.
  *
  * Other than Rust's: SystemTime is a date, an Instant is told from `now`, a dyn is its trait
- * (or the future behind it) and its address, LinkedList has its length only, a socket or file
- * its descriptor, types of a runtime's own nothing but their name.
+ * (or the future behind it) and its address, an io::Error its number only, LinkedList its length
+ * only, a socket or file its descriptor, types of a runtime's own nothing but their name.
  *
  * Reads only through the target, allocates nothing. Any thread, also in a signal handler.
  */

@@ -145,6 +145,53 @@ static bool show_bytes(struct af_show *s, struct af_spot at)
 	return true;
 }
 
+/* CString { inner: Box<[u8]> }, with the zero at its end. */
+static bool show_c_string(struct af_show *s, struct af_spot at)
+{
+	const char *const paths[] = {"inner.data_ptr", "inner.length"};
+	uint64_t parts[2];
+
+	switch (af_show_numbers(s, at, paths, parts, 2)) {
+	case AF_READ_NONE:
+		return false;
+	case AF_READ_FAILED:
+		af_line_put(s->line, AF_UNREADABLE);
+		return true;
+	case AF_READ_FINE:
+		af_show_c_text(s, parts[0], parts[1]);
+	}
+	return true;
+}
+
+/* std::io::Error is a pointer or a number, by its lowest bits (library/std/src/io/error/
+   repr_bitpacked.rs, since 1.60): the system's error in the upper half where these are 2. What
+   the others are made of debug info does not say. */
+static bool show_io_error(struct af_show *s, struct af_spot at)
+{
+	static const char name[] = "std::io::error::Error";
+	uint64_t word;
+
+	if (strcmp(af_show_type_name(s, at.type), name))
+		return false;
+	switch (af_show_number(s, at, "repr.__0", &word)) {
+	case AF_READ_NONE:
+		return false;
+	case AF_READ_FAILED:
+		af_line_put(s->line, AF_UNREADABLE);
+		return true;
+	case AF_READ_FINE:
+		break;
+	}
+	if ((word & 3) != 2) {
+		af_line_put(s->line, "Error { .. }");
+		return true;
+	}
+	af_line_put(s->line, "Os { code: ");
+	af_line_unsigned(s->line, word >> 32);
+	af_line_put(s->line, ", .. }");
+	return true;
+}
+
 /* The number of the descriptor that a socket or file is, wherever in it: the first OwnedFd that
    it holds by value. */
 static bool find_descriptor(const struct af_show *s, struct af_spot at, int depth, int *budget,
@@ -241,6 +288,7 @@ static const struct known {
 	{"alloc", "BTreeMap", af_show_tree_map},
 	{"alloc", "BTreeSet", af_show_tree_map},
 	{"alloc", "BinaryHeap", show_heap},
+	{"alloc", "CString", show_c_string},
 	{"alloc", "Cow", show_held},
 	{"alloc", "LinkedList", show_length},
 	{"alloc", "Rc", af_show_counted},
@@ -272,6 +320,8 @@ static const struct known {
 	{"hashbrown", "HashSet", af_show_hash_map},
 	{"lock_api", "Mutex", af_show_lock_api},
 	{"lock_api", "RwLock", af_show_lock_api},
+	{"std", "CString", show_c_string}, /* before 1.64 */
+	{"std", "Error", show_io_error},
 	{"std", "File", show_descriptor},
 	{"std", "HashMap", af_show_hash_map},
 	{"std", "HashSet", af_show_hash_map},

@@ -65,6 +65,14 @@ void af_show_text(struct af_show *s, enum af_quote how, uint64_t address, uint64
 	}
 }
 
+void af_show_c_text(struct af_show *s, uint64_t address, uint64_t length)
+{
+	if (length)
+		af_show_text(s, AF_QUOTE_C, address, length - 1);
+	else
+		af_line_put(s->line, AF_INVALID);
+}
+
 /* Whether memory of `capacity` elements at `address` can be, `length` of them in use. */
 static bool is_sound(uint64_t address, uint64_t stride, uint64_t capacity, uint64_t length)
 {

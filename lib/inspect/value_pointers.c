@@ -109,6 +109,9 @@ static void show_unsized(struct af_show *s, const char *name, uint32_t element, 
 		af_show_text(s, AF_QUOTE_STR, pointer, length);
 	} else if (begins(target, "std::path::Path") || begins(target, "std::ffi::os_str::OsStr")) {
 		af_show_text(s, AF_QUOTE_OS, pointer, length);
+	} else if (begins(target, "core::ffi::c_str::CStr") ||
+		   begins(target, "std::ffi::c_str::CStr")) {
+		af_show_c_text(s, pointer, length);
 	} else if (target[0] == '[') {
 		struct af_list list = {.type = element,
 				       .stride = af_show_size(s, element),

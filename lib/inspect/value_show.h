@@ -80,6 +80,8 @@ struct af_list {
 };
 void af_show_list(struct af_show *s, const struct af_list *list);
 void af_show_text(struct af_show *s, enum af_quote how, uint64_t address, uint64_t length);
+/* What a CStr is: `length` counts the zero at its end. */
+void af_show_c_text(struct af_show *s, uint64_t address, uint64_t length);
 bool af_show_vec(struct af_show *s, struct af_spot at);
 bool af_show_string(struct af_show *s, struct af_spot at);
 bool af_show_deque(struct af_show *s, struct af_spot at);

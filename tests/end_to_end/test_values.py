@@ -77,7 +77,7 @@ def parked(request, cache, tmp_path_factory):
 
 def test_values_read_as_the_program_prints_them(parked):
     assert [name for name, _ in parked.said] == [name for name, _ in parked.read]
-    assert sum(len(values) for _, values in parked.said) == 240
+    assert sum(len(values) for _, values in parked.said) == 246
     wrong = []
     for (future, said), (_, read) in zip(parked.said, parked.read):
         for name, text in said.items():
