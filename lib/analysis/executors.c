@@ -263,8 +263,32 @@ static int compare_vtables(const void *a, const void *b)
 	return x->type < y->type ? -1 : x->type > y->type;
 }
 
+/* tokio spawns futures of some KiB in a box (runtime/mod.rs, BOX_FUTURE_THRESHOLD, since 1.38): the task
+   is what is in it. */
+static void name_boxed(struct af_builder *b, struct afm_poll *poll)
+{
+	static const char head[] = "core::pin::Pin<alloc::boxed::Box<",
+			  tail[] = ", alloc::alloc::Global>>";
+	const char *name = af_strings_get(&b->strings, poll->name);
+	size_t length = strlen(name), before = sizeof(head) - 1, behind = sizeof(tail) - 1;
+
+	if (length <= before + behind || strncmp(name, head, before) ||
+	    strcmp(name + length - behind, tail) || !strncmp(name + before, "dyn ", 4) ||
+	    name[before] == '(')
+		return;
+	/* The strings move as they grow. */
+	char *boxed = strndup(name + before, length - before - behind);
+	b->failed |= !boxed;
+	if (boxed)
+		poll->name = af_strings_add(&b->strings, boxed);
+	free(boxed);
+}
+
 void af_executors_complete(struct af_builder *b)
 {
+	for (size_t i = 0; i < b->polls.count; i++)
+		if (b->polls.items[i].kind == AFM_P_TASK_ROOT)
+			name_boxed(b, &b->polls.items[i]);
 	for (size_t i = 0; i < N_WANTED; i++) {
 		uint32_t type = type_by_name(b, wanted_types[i].type);
 		if (type != AFM_NONE && !(b->types.items[type].flags & AFM_TF_DECLARATION))

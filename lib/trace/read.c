@@ -242,6 +242,21 @@ static const char *object_name(const struct af_futuremap *map)
 	return slash ? slash + 1 : path;
 }
 
+/* What is in the box where a task's future is a Pin<Box<F>>; else the future itself. */
+static const struct afm_future *boxed_future(const struct af_futuremap *map,
+					     const struct afm_future *future)
+{
+	const struct afm_type *pin = af_futuremap_types(map, future->type);
+	if (pin->n_fields != 1 || strncmp(map_string(map, pin->name), "core::pin::Pin<", 15))
+		return future;
+	uint32_t box = af_futuremap_fields(map, pin->first_field)->type;
+	uint32_t inner = box == AFM_NONE || af_futuremap_types(map, box)->kind != AFM_T_POINTER
+				 ? AFM_NONE
+				 : af_futuremap_types(map, box)->target;
+	uint32_t found = inner == AFM_NONE ? AFM_NONE : af_futuremap_types(map, inner)->future;
+	return found == AFM_NONE ? future : af_futuremap_futures(map, found);
+}
+
 static const char *const pointers[] = {"core::pin::Pin<", "alloc::boxed::Box<", "&mut "};
 
 static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t poll_index)
@@ -263,6 +278,8 @@ static void read_function(struct af_trace *trace, uint32_t map_index, uint32_t p
 	};
 	/* A root's own place is in the executor: people look for the future's. */
 	const struct afm_future *future = poll_future(map, poll);
+	if (function->root && future)
+		future = boxed_future(map, future);
 	if (function->root && future && future->line) {
 		function->file = map_string(map, future->file);
 		function->line = future->line;

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from conftest import PROFILES, PROGRAM, fixture
+from maps import built, read_map
 
 
 class Data:
@@ -101,3 +102,16 @@ def test_names_of_async_std(profile):
     layouts = read(fixture(profile, "ledger-async-std"))["layouts"]
     assert {"async_std.Task.id", "async_std.Task.name",
             "async_std.TaskLocalsWrapper.task"} <= set(layouts)
+
+
+@pytest.mark.parametrize("build", ["debug", "release"])
+def test_a_boxed_task_is_called_after_what_is_in_the_box(build):
+    """tokio itself boxes futures of some KiB, so that this is no rarity."""
+    head = "core::pin::Pin<alloc::boxed::Box<"
+    roots = [poll for poll in read_map(built(build, "parked-tokio"))["polls"]
+             if poll["root"] and poll["root"]["type"].startswith(head)]
+    boxed = [poll for poll in roots if not poll["root"]["type"][len(head):].startswith("(dyn ")]
+    assert boxed
+    for poll in boxed:
+        assert poll["root"]["type"][len(head):].startswith(poll["name"].split("<")[0])
+    assert all(poll["name"].startswith(head) for poll in roots if poll not in boxed)
