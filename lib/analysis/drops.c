@@ -32,7 +32,8 @@ struct glue_function {
 
 struct member {
 	uint32_t field;		 /* in `fields` */
-	uint32_t first, n_parts; /* ranges; first - 1 is that of the whole */
+	uint32_t first, n_parts; /* ranges; if there are several, first - 1 is that of the whole */
+	bool hollow;		 /* it may be dropped without what was in it */
 };
 
 struct state {
@@ -41,8 +42,10 @@ struct state {
 	const struct afm_variant *variant;
 	struct af_glue_question question;
 	uint32_t n_ranges, n_members, n_flags;
+	/* Of ranges that are parts: whether all ways must touch it, whether something must be made of it;
+	   and that there surely is something in it. */
 	struct range_kind {
-		bool sometimes, surely;
+		bool always, used, surely;
 	} kinds[AF_GLUE_RANGES];
 	struct af_glue_range ranges[AF_GLUE_RANGES];
 	struct member members[AF_GLUE_RANGES];
@@ -98,11 +101,11 @@ static bool is_shared(const struct af_builder *b, const struct afm_variant *v,
 	return false;
 }
 
-static bool add_range(struct state *s, uint64_t offset, uint64_t size, bool sometimes, bool surely)
+static bool add_range(struct state *s, uint64_t offset, uint64_t size, struct range_kind kind)
 {
 	if (s->n_ranges == AF_GLUE_RANGES)
 		return false;
-	s->kinds[s->n_ranges] = (struct range_kind){sometimes, surely};
+	s->kinds[s->n_ranges] = kind;
 	s->ranges[s->n_ranges++] = (struct af_glue_range){offset, size, false};
 	return true;
 }
@@ -118,20 +121,21 @@ static bool add_member(struct state *s, uint32_t index, bool *any)
 	*any |= n != 0;
 	if (n > PARTS_MAX)
 		return true;
-	if (!add_range(s, field->offset, type->size, false, false))
+	/* Without a part (a guard, a file): something must be made of it, and not only a tag looked at. */
+	if (!add_range(s, field->offset, type->size, (struct range_kind){true, !n, false}))
 		return false;
 	struct member *member = &s->members[s->n_members];
-	*member = (struct member){index, s->n_ranges, n};
+	*member = (struct member){index, s->n_ranges - (n <= 1), n > 1 ? n : 1, false};
 	s->ranges[s->n_ranges - 1].inside = n > 1;
-	if (n <= 1) {
-		/* Nothing of it can be moved out alone. */
-		member->first--;
-		member->n_parts = 1;
-	}
-	for (uint32_t i = 0; n > 1 && i < n; i++)
-		if (!add_range(s, parts[i].offset, parts[i].size, parts[i].sometimes,
-			       af_owned_surely(s->b, parts[i].type)))
+	for (uint32_t i = 0; i < n; i++) {
+		const struct af_owned_part *part = &parts[i];
+		member->hollow |= part->hollow;
+		/* Nothing of a single one can be moved out alone. */
+		if (n > 1 && !add_range(s, part->offset, part->size,
+					(struct range_kind){!part->sometimes, part->sometimes,
+							    af_owned_surely(s->b, part->type)}))
 			return false;
+	}
 	s->n_members++;
 	return true;
 }
@@ -184,18 +188,19 @@ static bool is_dropped(const struct state *s, const struct af_glue_answer *answe
 		       const struct member *m)
 {
 	for (uint32_t i = m->first; i < m->first + m->n_parts; i++)
-		if (!af_glue_bit(s->kinds[i].sometimes ? answer->used : answer->always, i))
+		if ((s->kinds[i].always && !af_glue_bit(answer->always, i)) ||
+		    (s->kinds[i].used && !af_glue_bit(answer->used, i)))
 			return false;
 	return true;
 }
 
-/* Whether a flag other than `except` has a say in a part that is dropped sometimes. */
+/* Whether a flag other than `except` has a say in whether something is made of a part. */
 static bool depends(const struct state *s, const struct member *m, uint32_t except)
 {
 	for (uint32_t f = 0; f < s->n_flags; f++)
 		for (uint32_t i = m->first; f != except && i < m->first + m->n_parts; i++)
-			if (s->kinds[i].sometimes && (!af_glue_bit(s->by_flag[f][0].used, i) ||
-						      !af_glue_bit(s->by_flag[f][1].used, i)))
+			if (s->kinds[i].used && (!af_glue_bit(s->by_flag[f][0].used, i) ||
+						 !af_glue_bit(s->by_flag[f][1].used, i)))
 				return true;
 	return false;
 }
@@ -216,10 +221,10 @@ static uint32_t judge(const struct state *s, const struct member *m)
 	if (!is_touched(&s->all, m, false))
 		return af_owned_surely(s->b, type) ? AFM_FF_GONE : 0;
 	if (is_dropped(s, &s->all, m))
-		return depends(s, m, UINT32_MAX) ? 0 : AFM_FF_DROPPED;
+		return m->hollow || depends(s, m, UINT32_MAX) ? 0 : AFM_FF_DROPPED;
 	if (is_cut(s, m))
 		return AFM_FF_DROPPED | AFM_FF_GONE;
-	for (uint32_t f = 0; f < s->n_flags; f++) {
+	for (uint32_t f = 0; f < s->n_flags && !m->hollow; f++) {
 		if (is_touched(&s->by_flag[f][0], m, false) ||
 		    !is_dropped(s, &s->by_flag[f][1], m) || depends(s, m, f))
 			continue;
@@ -235,10 +240,10 @@ static bool is_open(const struct state *s)
 {
 	for (uint32_t i = 0; i < s->n_members; i++) {
 		const struct member *m = &s->members[i];
-		bool sometimes = false;
+		bool used = false;
 		for (uint32_t k = m->first; k < m->first + m->n_parts; k++)
-			sometimes |= s->kinds[k].sometimes;
-		if (is_touched(&s->all, m, false) && (sometimes || !is_dropped(s, &s->all, m)))
+			used |= s->kinds[k].used;
+		if (is_touched(&s->all, m, false) && (used || !is_dropped(s, &s->all, m)))
 			return true;
 	}
 	return false;

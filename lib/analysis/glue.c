@@ -319,6 +319,9 @@ static enum next jump_by_table(struct af_glue_run *run, const struct af_glue_fra
 
 	for (uint32_t i = 0; i < table->count; i++) {
 		int32_t distance;
+		if (!run->glue->steps)
+			return FAILED;
+		run->glue->steps--;
 		if (!bytes || available < 4 * (uint64_t)(i + 1))
 			return FAILED;
 		memcpy(&distance, bytes + 4 * (uint64_t)i, sizeof(distance));
@@ -453,7 +456,7 @@ void af_glue_begin(struct af_glue *glue)
 		glue->code.count = 0;
 		af_map_deinit(&glue->code_of);
 	}
-	glue->all_steps = STEPS_ALL;
+	glue->all_steps = STEPS_ALL < glue->object_steps ? STEPS_ALL : glue->object_steps;
 }
 
 bool af_glue_ask(struct af_glue *glue, const struct af_glue_question *question,
@@ -467,5 +470,6 @@ bool af_glue_ask(struct af_glue *glue, const struct af_glue_question *question,
 	glue->steps = limit;
 	bool ok = follow(glue, question, answer, question->entry, 0, 0);
 	glue->all_steps -= limit - glue->steps;
+	glue->object_steps -= limit - glue->steps;
 	return ok;
 }

@@ -7,7 +7,8 @@
 #include "analysis/elffile.h"
 #include "patch/plan/flow.h"
 
-#define CODE_MAX 131072 /* instructions that are kept */
+#define STEPS_MAX (1u << 25) /* of all glue: seconds, and some hundred times what is met */
+#define CODE_MAX 131072	     /* instructions that are kept */
 
 static bool in_group(const cs_insn *insn, uint8_t group)
 {
@@ -124,6 +125,7 @@ struct af_glue *af_glue_create(const struct af_object *object)
 	if (!glue)
 		return NULL;
 	glue->object = object;
+	glue->object_steps = STEPS_MAX;
 	if (cs_open(CS_ARCH_X86, CS_MODE_64, &glue->capstone) != CS_ERR_OK) {
 		free(glue);
 		return NULL;

@@ -126,7 +126,8 @@ struct af_glue {
 	VECTOR(struct af_glue_got) got; /* by slot */
 	uint64_t got_start, got_end;
 	bool got_read, got_unordered;
-	uint32_t steps, all_steps; /* left: for this question, for this glue */
+	/* Instructions that may still be followed: for this question, this glue, this object. */
+	uint32_t steps, all_steps, object_steps;
 };
 
 /* glue_decode.c: the instruction at an address, which lives until the next call; NULL if there

@@ -9,6 +9,7 @@ struct search {
 	struct af_owned_part *parts;
 	uint32_t n, max;
 	int budget;
+	bool shallow; /* not asked what a Box holds */
 };
 
 static const char *name_of(const struct af_builder *b, const struct afm_type *t)
@@ -21,14 +22,29 @@ static bool begins(const char *name, const char *head)
 	return !strncmp(name, head, strlen(head));
 }
 
+static void look(struct search *s, uint32_t type, uint64_t offset, bool sometimes, int depth);
+
+/* A Box of what may own something itself; not one of a slice or a dyn. */
+static bool is_hollow(const struct af_builder *b, uint32_t type)
+{
+	struct af_owned_part part;
+
+	if (type == AFM_NONE || b->types.items[type].kind != AFM_T_POINTER ||
+	    !begins(name_of(b, &b->types.items[type]), "alloc::boxed::Box<"))
+		return false;
+	/* A pointer within is a part only of something that holds it. */
+	struct search s = {.b = b, .parts = &part, .max = 1, .budget = BUDGET, .shallow = true};
+	look(&s, b->types.items[type].target, 0, false, 1);
+	return s.n != 0;
+}
+
 static void add(struct search *s, uint64_t offset, uint64_t size, uint32_t type, bool sometimes)
 {
 	if (s->n < s->max)
-		s->parts[s->n] = (struct af_owned_part){offset, size, type, sometimes};
+		s->parts[s->n] = (struct af_owned_part){offset, size, type, sometimes,
+							!s->shallow && is_hollow(s->b, type)};
 	s->n += s->n <= s->max;
 }
-
-static void look(struct search *s, uint32_t type, uint64_t offset, bool sometimes, int depth);
 
 static void look_at_fields(struct search *s, uint32_t first, uint32_t n, uint64_t offset,
 			   bool sometimes, int depth)
@@ -39,13 +55,12 @@ static void look_at_fields(struct search *s, uint32_t first, uint32_t n, uint64_
 }
 
 /* Whose fields nobody can move out but its own code, which does not. */
-static bool is_closed(const char *name)
+static bool is_closed(const struct afm_type *t, const char *name)
 {
 	static const char *const closed[] = {
 		"alloc::", "std::", "hashbrown::", "core::", "tokio::"};
 
-	if (begins(name, "core::option::Option<") || begins(name, "core::result::Result<") ||
-	    begins(name, "core::ops::control_flow::") || begins(name, "core::task::poll::"))
+	if (t->n_variants || begins(name, "core::ops::range::"))
 		return false;
 	for (size_t i = 0; i < sizeof(closed) / sizeof(closed[0]); i++)
 		if (begins(name, closed[i]))
@@ -79,7 +94,7 @@ static void look_at_struct(struct search *s, uint32_t type, uint64_t offset, boo
 	}
 	if (s->n == before + tags) {
 		s->n = before;
-	} else if (is_closed(name)) {
+	} else if (is_closed(t, name)) {
 		s->n = before;
 		add(s, offset, t->size, type, sometimes);
 	}

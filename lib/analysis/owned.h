@@ -12,6 +12,7 @@ struct af_owned_part {
 	uint64_t offset, size;
 	uint32_t type;	/* AFM_NONE: an enum's tag */
 	bool sometimes; /* of a variant of an enum: there only if that is the active one */
+	bool hollow; /* a Box, out of which what it owns can be moved: the rest is dropped still */
 };
 
 /* Up to `max` parts of the value of a type that lies at `offset`; returns how many. More than max:

@@ -77,7 +77,7 @@ def parked(request, cache, tmp_path_factory):
 
 def test_values_read_as_the_program_prints_them(parked):
     assert [name for name, _ in parked.said] == [name for name, _ in parked.read]
-    assert sum(len(values) for _, values in parked.said) == 246
+    assert sum(len(values) for _, values in parked.said) == 248
     wrong = []
     for (future, said), (_, read) in zip(parked.said, parked.read):
         for name, text in said.items():
@@ -92,7 +92,7 @@ def test_what_was_moved_is_not_shown_as_alive(parked):
         for name in (name for name, text in said.items() if text is None):
             checked += 1
             assert read.get(name) in (None, "<moved?>", "<shadowed>"), (future, name)
-    assert checked == 3
+    assert checked == 5
 
 
 def test_noise_behind_the_real_map(parked):
@@ -124,3 +124,6 @@ def test_the_map_says_what_a_state_drops(parked):
     assert flags["text"] != flags["list"]
     assert state["values::dropped::halved"]["two"] == "in part"
     assert state["values::dropped::matched"]["some"] is None
+    emptied = state["values::dropped::emptied"]
+    assert emptied["file"] is emptied["lent"] is None
+    assert emptied["boxed"] is not True
