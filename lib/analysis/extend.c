@@ -7,6 +7,10 @@
  * keep both), and if the next poll can be reached from there, so that the future has not ended.
  * Ways that cannot be told (landing pads, targets of indirect jumps) count as ways on which
  * nothing held. A jump by a table may go to any entry of any table that the function refers to.
+ *
+ * Where the register is free while the thread waits, the code keeps the future's address in the
+ * frame and loads it before the next poll. That slot is a place too, wherever every way on that
+ * polls again begins with such a load, and nothing before it changes the slot.
  */
 #include <elf.h>
 #include <stdlib.h>
@@ -167,42 +171,53 @@ static bool is_target(const struct af_code *flow, uint32_t i)
 	return false;
 }
 
-/* The code ahead of a call of the future's poll may say what it hands over: `lea rdi, [rsp+48]`,
-   or `mov rdi, r14`. Looks back over the few instructions that surely run before it. False if they
-   do not say. */
+/* What a register holds ahead of instruction i, by what has set it: `lea rdi, [rsp+48]`, or `mov
+   rdi, r14`, or `mov rbx, [rsp+40]`. Looks back over the few instructions that surely run before.
+   Returns the one that has set it; AFM_NONE: unknown. */
+static uint32_t find_setter(const struct af_code *flow, uint32_t i, int8_t number)
+{
+	for (uint32_t k = i, steps = 0; k > 0 && steps < 12; k--, steps++) {
+		const struct af_flow_instruction *in = &flow->code.items[k - 1];
+		if (is_target(flow, k) || !af_code_falls(flow, k - 1) || (in->changes & 1u << 7))
+			break;
+		if (!(in->changes >> number & 1))
+			continue;
+		if (in->to != number || !af_frame_keeps(flow->b, (unsigned int)in->from))
+			break;
+		/* Nothing between may change what it is made of. */
+		struct afm_place of = {.base = (uint16_t)in->from,
+				       .offset = in->add,
+				       .flags = in->loads ? AFM_PL_POINTER : 0};
+		for (uint32_t later = k; later < i; later++)
+			if (changes(&flow->code.items[later], &of))
+				return AFM_NONE;
+		return k - 1;
+	}
+	return AFM_NONE;
+}
+
+/* The code ahead of a call of the future's poll may say what it hands over. False if it does not. */
 static bool see_call(struct af_code *flow, struct afm_driver *driver,
 		     const struct af_poll_code *call)
 {
 	static const int8_t registers[] = {[AFM_R_RDI] = 5, [AFM_R_RSI] = 4, [AFM_R_RDX] = 1};
-	uint32_t i = af_code_find(flow, call->start);
+	uint32_t i = af_code_find(flow, call->start), setter;
 
 	if (i == AFM_NONE || !call->self_register || call->self_register > AFM_R_RDX)
 		return false;
-	int8_t self = registers[call->self_register];
-	for (uint32_t k = i, steps = 0; k > 0 && steps < 12; k--, steps++) {
-		const struct af_flow_instruction *in = &flow->code.items[k - 1];
-		if (is_target(flow, k) || !af_code_falls(flow, k - 1) || (in->changes & 1u << 7))
-			return false;
-		if (!(in->changes >> self & 1))
-			continue;
-		/* Nothing between may change what it is made of. */
-		for (uint32_t later = k; later < i; later++)
-			if (in->from < 0 || (flow->code.items[later].changes >> in->from & 1))
-				return false;
-		if (in->to != self || !af_frame_keeps(flow->b, (unsigned int)in->from))
-			return false;
-		struct afm_place *place = builder_push(flow->b, places);
-		if (!place)
-			return false;
-		*place = (struct afm_place){.start = call->start,
-					    .end = call->start + flow->code.items[i].size,
-					    .offset = in->add,
-					    .base = (uint16_t)in->from,
-					    .flags = AFM_PL_DERIVED};
-		driver->n_places++;
-		return true;
-	}
-	return false;
+	setter = find_setter(flow, i, registers[call->self_register]);
+	struct afm_place *place = setter == AFM_NONE ? NULL : builder_push(flow->b, places);
+	if (!place)
+		return false;
+	const struct af_flow_instruction *in = &flow->code.items[setter];
+	*place = (struct afm_place){
+		.start = in->loads ? in->address : call->start,
+		.end = call->start + flow->code.items[i].size,
+		.offset = in->add,
+		.base = (uint16_t)in->from,
+		.flags = (uint16_t)(AFM_PL_DERIVED | (in->loads ? AFM_PL_POINTER : 0))};
+	driver->n_places++;
+	return true;
 }
 
 static bool seen_before(const struct afm_place *given, size_t k)
@@ -255,6 +270,94 @@ static void see_calls(struct af_code *flow, struct afm_driver *driver,
 	flow->b->places.count -= before;
 }
 
+/* The slot of the frame from which a place's register was loaded before it began, or that is the place,
+   if it begins with the load. */
+static bool find_slot(const struct af_code *flow, const struct afm_place *given,
+		      struct afm_place *slot)
+{
+	uint32_t i = af_code_find(flow, given->start), setter = i;
+	bool pointer = given->flags & AFM_PL_POINTER;
+
+	if (i == AFM_NONE || given->base > 31)
+		return false;
+	if (!pointer)
+		setter = find_setter(flow, i, (int8_t)given->base);
+	if (setter == AFM_NONE || !flow->code.items[setter].loads)
+		return false;
+	const struct af_flow_instruction *load = &flow->code.items[setter];
+	*slot = (struct afm_place){.start = load->address,
+				   .end = load->address + load->size,
+				   .offset = load->add,
+				   .then = pointer ? given->then : given->offset,
+				   .base = (uint16_t)load->from,
+				   .flags = AFM_PL_POINTER};
+	return !pointer || same_where(slot, given);
+}
+
+/* Whether the slot that holds at instruction i is lost on a way on from there that REACHES a load. */
+static bool is_lost(const struct af_code *flow, size_t i, const struct afm_place *slot)
+{
+	const struct af_flow_instruction *in = &flow->code.items[i];
+	bool by_table = flow->state[i] & AF_CODE_TABLE;
+
+	if (in->kind == AF_FLOW_TABLE && !by_table)
+		return true;
+	if (!(flow->state[i] & REACHES))
+		return false;
+	if (changes(in, slot) || (af_code_falls(flow, i) && !(flow->state[i + 1] & HOLDS)) ||
+	    (flow->jumps[i] != AFM_NONE && !(flow->state[flow->jumps[i]] & HOLDS)))
+		return true;
+	for (size_t k = 0; by_table && k < flow->entries.count; k++)
+		if (!(flow->state[flow->entries.items[k]] & HOLDS))
+			return true;
+	return false;
+}
+
+/* HOLDS where the slot is what will be loaded, if anything will: begins with everything, and takes
+   away. False if that does not end. */
+static bool hold_until_load(struct af_code *flow, const struct afm_place *slot)
+{
+	bool again = true;
+
+	for (size_t i = 0; i < flow->code.count; i++)
+		flow->state[i] |= HOLDS;
+	for (int round = 0; again && round < ROUNDS_MAX; round++) {
+		again = false;
+		for (size_t i = flow->code.count; i-- > 0;) {
+			if ((flow->state[i] & (HOLDS | GIVEN)) != HOLDS || !is_lost(flow, i, slot))
+				continue;
+			flow->state[i] &= (uint8_t)~HOLDS;
+			again = true;
+		}
+	}
+	return !again;
+}
+
+static void extend_slots(struct af_code *flow, struct afm_driver *driver,
+			 const struct afm_place *given, size_t n)
+{
+	struct afm_place slot, other;
+
+	for (size_t k = 0; k < n && !flow->b->failed; k++) {
+		bool before = false;
+		if (!find_slot(flow, &given[k], &slot))
+			continue;
+		for (size_t i = 0; i < flow->code.count; i++)
+			flow->state[i] &= AF_CODE_TABLE;
+		for (size_t i = 0; i < n; i++) {
+			if (!find_slot(flow, &given[i], &other) || !same_where(&other, &slot))
+				continue;
+			before |= i < k;
+			mark(flow, other.start, other.end, GIVEN | REACHES);
+		}
+		if (before)
+			continue;
+		reach(flow);
+		if (hold_until_load(flow, &slot))
+			add_derived(flow, &slot, driver);
+	}
+}
+
 void af_drivers_extend(struct af_builder *b, const struct af_die *function,
 		       struct afm_driver *driver, const struct af_poll_code *polls, size_t n_polls,
 		       bool copies)
@@ -268,8 +371,10 @@ void af_drivers_extend(struct af_builder *b, const struct af_die *function,
 		struct afm_place *given = reallocarray(NULL, n + 1, sizeof(*given));
 		if (n && given)
 			memcpy(given, &b->places.items[driver->first_place], n * sizeof(*given));
-		if (given && !b->failed)
+		if (given && !b->failed) {
 			extend(&flow, driver, given, n, polls, n_polls);
+			extend_slots(&flow, driver, given, n);
+		}
 		b->failed |= !given;
 		free(given);
 	}

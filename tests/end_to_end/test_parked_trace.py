@@ -84,17 +84,11 @@ def seen_in(trace, crate, account, which="open"):
                 yield args["task"], seen
 
 
-# As for dump: some futures of block_on are not found in the frame of their thread, and what is told of their waits is
-# their own state only, or nothing.
-def is_gap(build, label, kind):
-    return kind == "block_on" and build == "debian-lto" and label == "main"
-
-
-def compare(tasks, trace, crate, build=None):
+def compare(tasks, trace, crate):
     """What was expected and not seen: {label: (kind, ways)}; what was seen of nobody; how many agree. Where several
     stand alike, those are missing that may be."""
     account = Account(tasks)
-    left = dict(sorted(account.expected.items(), key=lambda told: is_gap(build, told[0], account.kinds[told[0]])))
+    left = dict(account.expected)
     wrong, right = [], 0
     for number, seen in seen_in(trace, crate, account):
         label = next((label for label, either in left.items() if seen in either), None)
@@ -111,11 +105,6 @@ def is_part(seen, expected):
     ends = {way for way, _ in expected[0]} | expected[1]
     return all(any(end[:len(way)] == way for end in ends)
                for way in {way for way, _ in seen[0]} | seen[1])
-
-
-def is_innermost(seen, expected):
-    """Whether all that was seen is a leaf that something which was expected ends at."""
-    return seen == (frozenset({((LEAF,), 1)}), frozenset()) and any(way[-1] == LEAF for way, _ in expected[0])
 
 
 def run_parked(tmp_path, tmp_path_factory, cache, build, variant, end, words=(), trace="t.json", arguments=(),
@@ -139,12 +128,7 @@ def end_in_order(program):
 @pytest.mark.parametrize("build, variant", RUNS)
 def test_open_waits_agree(tmp_path, tmp_path_factory, cache, build, variant):
     tasks, trace, crate = run_parked(tmp_path, tmp_path_factory, cache, build, variant, end_in_order)
-    missing, wrong, right = compare(tasks, trace, crate, build)
-    gaps = [ways for label, (kind, ways) in missing.items() if is_gap(build, label, kind)]
-    # Of a gap the poll of the outermost future may be seen, and the state that it left; or that of the innermost
-    # alone, where the others are inlined in block_on.
-    wrong = [seen for _, seen in wrong if not any(is_part(seen, ways) or is_innermost(seen, ways) for ways in gaps)]
-    missing = {label: told for label, told in missing.items() if not is_gap(build, label, told[0])}
+    missing, wrong, right = compare(tasks, trace, crate)
     assert not wrong and not missing
     assert right > 150
 
@@ -193,12 +177,12 @@ def host_of(program):
         return int(children.read().split()[0])
 
 
-def seen_some_time(run, build):
+def seen_some_time(run):
     """What is looked at while the program runs, and nothing moves: how long that takes, depends."""
     for seconds in (1, 4, 16, 64):
         missing, wrong, right = compare(*run(seconds))
         assert not wrong
-        if right > 150 and all(is_gap(build, label, kind) for label, (kind, _) in missing.items()):
+        if right > 150 and not missing:
             return
     assert not missing
 
@@ -212,7 +196,7 @@ def test_killed(tmp_path, tmp_path_factory, cache, build, variant):
 
         return run_parked(tmp_path, tmp_path_factory, cache, build, variant, kill)
 
-    seen_some_time(run, build)
+    seen_some_time(run)
 
 
 def test_snapshot(tmp_path, tmp_path_factory, cache):
@@ -229,7 +213,7 @@ def test_snapshot(tmp_path, tmp_path_factory, cache):
         return run_parked(tmp_path, tmp_path_factory, cache, "release", "own", ask,
                           ["--flight-recorder", "16M"], "t.1.json")
 
-    seen_some_time(run, "release")
+    seen_some_time(run)
 
 
 @pytest.mark.parametrize("build", BUILDS + ["lto", "debian-lto"])

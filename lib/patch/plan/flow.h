@@ -32,8 +32,10 @@ struct af_flow_instruction {
 	int8_t base;
 	uint8_t width; /* bytes written; 255 where the address is taken, or unknown */
 	int64_t offset;
-	/* Sets register `to` to register `from` + `add`, 64 bits of it; -1: does no such thing. */
+	/* Sets register `to` to register `from` + `add`, 64 bits of it, or if it `loads` to the 8
+	   bytes there; -1: does no such thing. */
 	int8_t to, from;
+	bool loads;
 	int64_t add;
 };
 

@@ -93,7 +93,7 @@ static void read_memory(const cs_insn *insn, struct af_flow_instruction *out)
 	}
 }
 
-/* mov reg, reg and lea reg, [reg + offset]. */
+/* mov reg, reg; lea reg, [reg + offset]; mov reg, [reg + offset]. */
 static void read_copy(const cs_insn *insn, struct af_flow_instruction *out)
 {
 	const cs_x86 *x86 = &insn->detail->x86;
@@ -104,9 +104,12 @@ static void read_copy(const cs_insn *insn, struct af_flow_instruction *out)
 		return;
 	if (insn->id == X86_INS_MOV && from->type == X86_OP_REG) {
 		out->from = (int8_t)af_flow_register(from->reg);
-	} else if (insn->id == X86_INS_LEA && from->mem.index == X86_REG_INVALID) {
+	} else if (from->type == X86_OP_MEM && from->mem.index == X86_REG_INVALID &&
+		   from->mem.segment == X86_REG_INVALID &&
+		   (insn->id == X86_INS_LEA || insn->id == X86_INS_MOV)) {
 		out->from = (int8_t)af_flow_register(from->mem.base);
 		out->add = from->mem.disp;
+		out->loads = insn->id == X86_INS_MOV;
 	}
 	if (out->from >= 0)
 		out->to = (int8_t)af_flow_register(to->reg);
