@@ -169,8 +169,9 @@ void af_bodies_find(struct af_builder *b);
 void af_parks_collect(struct af_builder *b);
 /* Then: how else code calls them. */
 void af_parks_slots(struct af_builder *b);
-/* Whether the call at `address` is one of a park; false where that cannot be told. */
-bool af_parks_called(const struct af_builder *b, uint64_t address, unsigned int size);
+/* What the call at `address` calls. */
+enum af_call { AF_CALL_PARK, AF_CALL_OTHER, AF_CALL_UNKNOWN };
+enum af_call af_parks_called(const struct af_builder *b, uint64_t address, unsigned int size);
 
 /* Those that af_declared_complete is for. */
 void af_polls_declared(struct af_builder *b);

@@ -181,19 +181,22 @@ void af_parks_slots(struct af_builder *b)
 	vector_sort(&b->park_slots, compare_slots);
 }
 
-bool af_parks_called(const struct af_builder *b, uint64_t address, unsigned int size)
+enum af_call af_parks_called(const struct af_builder *b, uint64_t address, unsigned int size)
 {
 	uint64_t available;
 	const uint8_t *code = af_object_bytes(b->object, address, &available);
 	int32_t distance;
 
 	if (!code || available < size || size < 5)
-		return false;
+		return AF_CALL_UNKNOWN;
 	memcpy(&distance, code + size - 4, sizeof(distance));
 	uint64_t target = address + size + (uint64_t)(int64_t)distance;
 	if (size == 5 && code[0] == 0xe8)
-		return is_park(b, target);
-	return size == 6 && code[0] == 0xff && code[1] == 0x15 && b->park_slots.count &&
-	       bsearch(&target, b->park_slots.items, b->park_slots.count, sizeof(target),
-		       compare_slots);
+		return is_park(b, target) ? AF_CALL_PARK : AF_CALL_OTHER;
+	if (size != 6 || code[0] != 0xff || code[1] != 0x15)
+		return AF_CALL_UNKNOWN;
+	return b->park_slots.count && bsearch(&target, b->park_slots.items, b->park_slots.count,
+					      sizeof(target), compare_slots)
+		       ? AF_CALL_PARK
+		       : AF_CALL_OTHER;
 }

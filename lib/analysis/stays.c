@@ -9,7 +9,7 @@
 #include "analysis/drivers.h"
 
 #define STAYS_MAX 2000 /* calls of one function, and spans of polls in it: beyond, none */
-#define NUMBERED 64    /* stays of one driver that know of each other */
+#define NUMBERED 64    /* stays of one function that know of each other */
 #define ROUNDS_MAX 100
 #define WORK_MAX (1u << 20) /* calls times instructions */
 
@@ -117,15 +117,40 @@ static bool follow_from(struct af_code *flow, size_t i)
 	return !again;
 }
 
+/* The call that a stay is the return address of. */
+static const struct af_flow_instruction *call_of(const struct af_code *flow,
+						 const struct afm_stay *stay)
+{
+	return &flow->code.items[af_code_lower_bound(flow, stay->address) - 1];
+}
+
+/* Numbers as many stays of the driver as there are numbers, those first that surely wait, and last
+   those that do only if what they call ends by a jump. Which has which number: returned in `stays`. */
+static size_t number_calls(struct af_code *flow, size_t first, struct afm_stay **stays)
+{
+	static const enum af_call order[] = {AF_CALL_PARK, AF_CALL_UNKNOWN, AF_CALL_OTHER};
+	struct af_builder *b = flow->b;
+	size_t n = 0, most = WORK_MAX / flow->code.count;
+
+	for (size_t k = 0; k < sizeof(order) / sizeof(order[0]); k++)
+		for (size_t i = first; i < b->stays.count && n < NUMBERED && n < most; i++) {
+			const struct af_flow_instruction *in = call_of(flow, &b->stays.items[i]);
+			if (af_parks_called(b, in->address, in->size) != order[k])
+				continue;
+			stays[n] = &b->stays.items[i];
+			stays[n]->number = (uint8_t)n;
+			n++;
+		}
+	return n;
+}
+
 /* Which stays follow on which without a poll in between, for certain. `first`: the driver's, in
    b->stays. */
 static void number_stays(struct af_code *flow, const struct af_stay_search *s, size_t first)
 {
 	struct af_builder *b = flow->b;
-	size_t n = b->stays.count - first;
+	struct afm_stay *stays[NUMBERED];
 
-	if (n > NUMBERED || n * flow->code.count > WORK_MAX)
-		return;
 	for (size_t i = 0; i < flow->code.count; i++) {
 		const struct af_flow_instruction *in = &flow->code.items[i];
 		/* Any entry of any table: more ways than there are, which join less. */
@@ -133,22 +158,19 @@ static void number_stays(struct af_code *flow, const struct af_stay_search *s, s
 			return;
 		if (in->kind == AF_FLOW_TABLE)
 			flow->state[i] |= AF_CODE_TABLE;
-		if (in->call && af_parks_called(b, in->address, in->size))
+		if (in->call && af_parks_called(b, in->address, in->size) == AF_CALL_PARK)
 			flow->state[i] |= STOPS;
 		if (is_polled(s, in->address))
 			flow->state[i] |= POLLS;
 	}
-	for (size_t i = 0; i < n; i++)
-		b->stays.items[first + i].number = (uint8_t)i;
+	size_t n = number_calls(flow, first, stays);
 	for (size_t i = 0; i < n; i++) {
-		struct afm_stay *stay = &b->stays.items[first + i];
-		if (!follow_from(flow, af_code_lower_bound(flow, stay->address)))
+		if (!follow_from(flow, af_code_lower_bound(flow, stays[i]->address)))
 			continue;
 		for (size_t k = 0; k < n; k++) {
-			/* The call itself lies before its return address. */
-			size_t at = af_code_lower_bound(flow, b->stays.items[first + k].address);
-			if (at && (flow->state[at - 1] & (REACHES | LOUDLY)) == REACHES)
-				stay->quiet |= UINT64_C(1) << k;
+			ptrdiff_t at = call_of(flow, stays[k]) - flow->code.items;
+			if ((flow->state[at] & (REACHES | LOUDLY)) == REACHES)
+				stays[i]->quiet |= UINT64_C(1) << k;
 		}
 	}
 }

@@ -355,7 +355,7 @@ struct afm_stay {
 	uint32_t step;		/* index in `steps` of the future */
 	uint16_t base;		/* a register */
 	uint8_t flags;		/* AFM_PL_POINTER, AFM_PL_HELD */
-	uint8_t number;		/* among the driver's, by address; 255: not known */
+	uint8_t number;		/* among its function's; 255: not known */
 };
 #define AFM_PL_HELD 4u		/* the driver only hands it on, to what polls it: says where it is,
 				   and not that nobody polls it now */
