@@ -351,7 +351,7 @@ struct afm_stay {
 	uint64_t address;
 	int64_t offset, then;	/* where it is: as in a place of a driver */
 	uint64_t quiet;		/* bit n set: a way leads from here to the stay with number n of
-				   this driver on which nothing is polled */
+				   this function on which nothing is polled */
 	uint32_t step;		/* index in `steps` of the future */
 	uint16_t base;		/* a register */
 	uint8_t flags;		/* AFM_PL_POINTER, AFM_PL_HELD */
