@@ -8,8 +8,6 @@
 #define ENTRIES_MAX 65536   /* of one function's tables */
 #define TABLE_NEAR 96	    /* bytes of code between taking a table's address and the jump */
 
-enum { HOLDS = 1 };
-
 void af_code_deinit(struct af_code *flow)
 {
 	vector_deinit(&flow->code);
@@ -121,23 +119,24 @@ static void find_all_tables(struct af_code *flow, const struct af_die *function)
 			    end - start);
 }
 
+static void mark_targets(struct af_code *flow)
+{
+	for (size_t i = 0; i < flow->code.count; i++)
+		if (flow->jumps[i] != AFM_NONE)
+			flow->state[flow->jumps[i]] |= AF_CODE_TARGET;
+	for (size_t i = 0; i < flow->entries.count; i++)
+		flow->state[flow->entries.items[i]] |= AF_CODE_TARGET;
+}
+
 /* What fills up to an aligned block behind a jump is nobody's way into that block. */
 static void cut_padding(struct af_code *flow)
 {
 	size_t n = flow->code.count;
 
-	/* HOLDS for a while: something jumps here. */
-	for (size_t i = 0; i < n; i++)
-		if (flow->jumps[i] != AFM_NONE)
-			flow->state[flow->jumps[i]] |= HOLDS;
-	for (size_t i = 0; i < flow->entries.count; i++)
-		flow->state[flow->entries.items[i]] |= HOLDS;
 	for (size_t i = 1; i < n; i++)
-		if (flow->code.items[i].kind == AF_FLOW_NOP && !(flow->state[i] & HOLDS) &&
+		if (flow->code.items[i].kind == AF_FLOW_NOP && !(flow->state[i] & AF_CODE_TARGET) &&
 		    !af_code_falls(flow, i - 1))
 			flow->code.items[i].kind = AF_FLOW_AWAY;
-	for (size_t i = 0; i < n; i++)
-		flow->state[i] &= (uint8_t)~HOLDS;
 }
 
 bool af_code_decode(struct af_code *flow, const struct af_die *function)
@@ -170,6 +169,7 @@ bool af_code_decode(struct af_code *flow, const struct af_die *function)
 		flow->jumps[i] = jumps ? af_code_find(flow, in->target) : AFM_NONE;
 	}
 	find_all_tables(flow, function);
+	mark_targets(flow);
 	cut_padding(flow);
 	return n > 0 && !flow->b->failed;
 }

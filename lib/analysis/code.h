@@ -8,8 +8,10 @@
 #include "analysis/build.h"
 #include "patch/plan/flow.h"
 
-/* In `state`, of a jump: by a table that is known. The other bits are the user's. */
+/* In `state`: it is a jump by a table that is known; something jumps here. The other bits are the
+   user's. */
 #define AF_CODE_TABLE 128
+#define AF_CODE_TARGET 64
 
 struct af_code {
 	struct af_builder *b;

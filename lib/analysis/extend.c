@@ -163,14 +163,6 @@ static void add_derived(struct af_code *flow, const struct afm_place *where,
 	}
 }
 
-static bool is_target(const struct af_code *flow, uint32_t i)
-{
-	for (size_t k = 0; k < flow->code.count; k++)
-		if (flow->jumps[k] == i)
-			return true;
-	return false;
-}
-
 /* What a register holds ahead of instruction i, by what has set it: `lea rdi, [rsp+48]`, or `mov
    rdi, r14`, or `mov rbx, [rsp+40]`. Looks back over the few instructions that surely run before.
    Returns the one that has set it; AFM_NONE: unknown. */
@@ -178,7 +170,8 @@ static uint32_t find_setter(const struct af_code *flow, uint32_t i, int8_t numbe
 {
 	for (uint32_t k = i, steps = 0; k > 0 && steps < 12; k--, steps++) {
 		const struct af_flow_instruction *in = &flow->code.items[k - 1];
-		if (is_target(flow, k) || !af_code_falls(flow, k - 1) || (in->changes & 1u << 7))
+		if ((flow->state[k] & AF_CODE_TARGET) || !af_code_falls(flow, k - 1) ||
+		    (in->changes & 1u << 7))
 			break;
 		if (!(in->changes >> number & 1))
 			continue;
@@ -239,7 +232,7 @@ static void extend(struct af_code *flow, struct afm_driver *driver, const struct
 		if (seen_before(given, k))
 			continue;
 		for (size_t i = 0; i < flow->code.count; i++)
-			flow->state[i] &= AF_CODE_TABLE;
+			flow->state[i] &= AF_CODE_TABLE | AF_CODE_TARGET;
 		for (size_t i = k; i < n; i++)
 			if (same_where(&given[i], &given[k]))
 				mark(flow, given[i].start, given[i].end, GIVEN);
@@ -285,13 +278,26 @@ static bool find_slot(const struct af_code *flow, const struct afm_place *given,
 	if (setter == AFM_NONE || !flow->code.items[setter].loads)
 		return false;
 	const struct af_flow_instruction *load = &flow->code.items[setter];
-	*slot = (struct afm_place){.start = load->address,
-				   .end = load->address + load->size,
-				   .offset = load->add,
-				   .then = pointer ? given->then : given->offset,
-				   .base = (uint16_t)load->from,
-				   .flags = AFM_PL_POINTER};
-	return !pointer || same_where(slot, given);
+	struct afm_place found = {.start = load->address,
+				  .end = load->address + load->size,
+				  .offset = load->add,
+				  .then = pointer ? given->then : given->offset,
+				  .base = (uint16_t)load->from,
+				  .flags = AFM_PL_POINTER};
+	if (pointer && !same_where(&found, given))
+		return false;
+	*slot = found;
+	return true;
+}
+
+/* Makes slots of the places that have one. Returns how many. */
+static size_t find_slots(const struct af_code *flow, struct afm_place *places, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		kept += find_slot(flow, &places[i], &places[kept]);
+	return kept;
 }
 
 /* Whether the slot that holds at instruction i is lost on a way on from there that REACHES a load. */
@@ -333,28 +339,23 @@ static bool hold_until_load(struct af_code *flow, const struct afm_place *slot)
 	return !again;
 }
 
+/* Adds what the slots are worth, of which equal ones stand for one slot with several loads. */
 static void extend_slots(struct af_code *flow, struct afm_driver *driver,
-			 const struct afm_place *given, size_t n)
+			 const struct afm_place *slots, size_t n)
 {
-	struct afm_place slot, other;
-
+	if (n * flow->code.count > WORK_MAX)
+		return;
 	for (size_t k = 0; k < n && !flow->b->failed; k++) {
-		bool before = false;
-		if (!find_slot(flow, &given[k], &slot))
+		if (seen_before(slots, k))
 			continue;
 		for (size_t i = 0; i < flow->code.count; i++)
-			flow->state[i] &= AF_CODE_TABLE;
-		for (size_t i = 0; i < n; i++) {
-			if (!find_slot(flow, &given[i], &other) || !same_where(&other, &slot))
-				continue;
-			before |= i < k;
-			mark(flow, other.start, other.end, GIVEN | REACHES);
-		}
-		if (before)
-			continue;
+			flow->state[i] &= AF_CODE_TABLE | AF_CODE_TARGET;
+		for (size_t i = k; i < n; i++)
+			if (same_where(&slots[i], &slots[k]))
+				mark(flow, slots[i].start, slots[i].end, GIVEN | REACHES);
 		reach(flow);
-		if (hold_until_load(flow, &slot))
-			add_derived(flow, &slot, driver);
+		if (hold_until_load(flow, &slots[k]))
+			add_derived(flow, &slots[k], driver);
 	}
 }
 
@@ -373,7 +374,7 @@ void af_drivers_extend(struct af_builder *b, const struct af_die *function,
 			memcpy(given, &b->places.items[driver->first_place], n * sizeof(*given));
 		if (given && !b->failed) {
 			extend(&flow, driver, given, n, polls, n_polls);
-			extend_slots(&flow, driver, given, n);
+			extend_slots(&flow, driver, given, find_slots(&flow, given, n));
 		}
 		b->failed |= !given;
 		free(given);

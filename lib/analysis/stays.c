@@ -107,7 +107,7 @@ static bool follow_from(struct af_code *flow, size_t i)
 	bool again = i < flow->code.count;
 
 	for (size_t k = 0; k < flow->code.count; k++)
-		flow->state[k] &= AF_CODE_TABLE | STOPS | POLLS;
+		flow->state[k] &= AF_CODE_TABLE | AF_CODE_TARGET | STOPS | POLLS;
 	if (again)
 		flow->state[i] |= REACHES;
 	for (int round = 0; again && round < ROUNDS_MAX; round++) {
