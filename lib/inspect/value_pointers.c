@@ -39,7 +39,7 @@ void af_show_pointer(struct af_show *s, struct af_spot at)
 		   af_show_type(s, type->target)->kind == AFM_T_FUNCTION &&
 		   !af_memory_read(s->target->memory, pointer, &code, 1)) {
 		/* Debug info calls a function item such a pointer, too, which has no bytes. */
-		af_line_put(s->line, AF_INVALID);
+		af_line_put(s->line, "<function>");
 	} else if (type->target == AFM_NONE || !is_followed(name) ||
 		   af_show_type(s, type->target)->kind == AFM_T_FUNCTION) {
 		af_line_hex(s->line, pointer);

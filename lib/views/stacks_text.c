@@ -356,13 +356,29 @@ static void put_node(struct af_stacks_writer *w, const struct af_stack *stack, u
 	put_node_end(w, stack, i);
 }
 
+/* The lines that go on past what is told of node `i`, to its siblings and below it. */
+static void put_guides(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
+{
+	uint32_t path[64], n = 0;
+	for (uint32_t at = i; at < stack->n_nodes && stack->nodes[at].parent != AF_NODE_NONE &&
+			      n < sizeof(path) / sizeof(path[0]);
+	     at = stack->nodes[at].parent)
+		path[n++] = at;
+	fputs_unlocked("  ", w->out);
+	paint(w, DIM);
+	while (n--)
+		fputs_unlocked(stack->nodes[path[n]].next != AF_NODE_NONE ? "│ " : "  ", w->out);
+	fputs_unlocked(stack->nodes[i].n_children ? "│   " : "    ", w->out);
+	paint(w, PLAIN);
+}
+
 static void put_values(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
 	for (uint32_t v = 0; v < stack->n_values; v++) {
 		const struct af_stack_value *value = &stack->values[v];
 		if (value->node != i || value->life == AF_STACKS_TIMER)
 			continue;
-		fprintf(w->out, "  %*s", 2 * stack->nodes[i].depth + 4, "");
+		put_guides(w, stack, i);
 		put_text(w->out, stack->texts + value->name);
 		fputs_unlocked(" = ", w->out);
 		put_text(w->out, stack->texts + value->value);
@@ -379,9 +395,27 @@ static void text_stack(struct af_stacks_writer *w, const struct af_stack *stack)
 	}
 }
 
+static void put_poll(struct af_stacks_writer *w, const struct af_futuremap *map,
+		     const struct afm_poll *poll)
+{
+	const char *name = af_futuremap_string(map, poll->name), *closure = closure_of(name);
+	if (closure)
+		put_closure(w->out, closure);
+	else
+		put_name(w->out, name, 0);
+	/* A task's root is written in its executor. */
+	if (poll->line && !closure && poll->kind != AFM_P_TASK_ROOT) {
+		fputs(" (", w->out);
+		put_place(w, map, poll->file, poll->line);
+		fputc(')', w->out);
+	}
+	fputc('\n', w->out);
+}
+
 static void put_thread(struct af_stacks_writer *w, const struct af_thread_polls *polls)
 {
 	const struct af_process_thread *thread = &w->tasks->process->threads.items[polls->thread];
+	const char *before = ": polls ";
 	fprintf(w->out, "  %d ", thread->tid);
 	put_text(w->out, thread->name);
 	if (polls->unknown || !polls->n)
@@ -390,19 +424,13 @@ static void put_thread(struct af_stacks_writer *w, const struct af_thread_polls 
 		const struct af_thread_poll *at = &w->tasks->threads.polls.items[polls->first + i];
 		const struct af_futuremap *map = &w->target->images[at->image].map;
 		const struct afm_poll *poll = af_futuremap_polls(map, at->poll);
-		const char *name = af_futuremap_string(map, poll->name),
-			   *closure = closure_of(name);
-		fputs(i ? "    " : ": polls ", w->out);
-		if (closure)
-			put_closure(w->out, closure);
-		else
-			put_name(w->out, name, 0);
-		if (poll->line && !closure) {
-			fputs(" (", w->out);
-			put_place(w, map, poll->file, poll->line);
-			fputc(')', w->out);
-		}
-		fputc('\n', w->out);
+		/* Its future's own poll, if it is the next one, says the same. */
+		if (poll->kind == AFM_P_TASK_ROOT && i + 1 < polls->n && at[1].image == at->image &&
+		    af_futuremap_polls(map, at[1].poll)->name == poll->name)
+			continue;
+		fputs(before, w->out);
+		before = "    ";
+		put_poll(w, map, poll);
 	}
 }
 

@@ -185,6 +185,9 @@ def test_text_and_dot(asyncflame, dump, tmp_path, profile):
         assert f"process {pid}" in text.out.splitlines()[0]
         assert re.search(rf"shop::handlers::clerk at \S*handlers\.rs:"
                          rf"{line_of('inbox.recv().await')}$", text.out, re.MULTILINE)
+        assert "task/raw.rs" not in text.out, "the place of an executor's own code says nothing"
+        values = asyncflame("dump", "--values", pid)
+        assert re.search(r"shop::handlers::clerk at .*\n  │   inbox = ", values.out)
         filtered = asyncflame("dump", "--filter", "shop::handlers", pid)
         assert "clerk" in filtered.out and "closing_time" not in filtered.out
         dot = asyncflame("dump", "--format", "dot", pid)

@@ -29,6 +29,15 @@ static void what_cannot_be_is_invalid(void **state)
 	assert_string_equal(show(instant_type, HEAP), "<invalid>");
 }
 
+/* It may be a function item, which has no bytes: what lies there is somebody else's. */
+static void a_function_that_is_nowhere_is_no_address(void **state)
+{
+	heap[0] = 3;
+	assert_string_equal(show(function_type, HEAP), "<function>");
+	heap[0] = HEAP;
+	assert_memory_equal(show(function_type, HEAP), "0x", 2);
+}
+
 static void what_is_not_there_is_unreadable(void **state)
 {
 	const uint32_t types[] = {u8_type,  bool_type, string_type, vec_u8,   str_type,
@@ -307,6 +316,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_cannot_be_is_invalid),
+		cmocka_unit_test(a_function_that_is_nowhere_is_no_address),
 		cmocka_unit_test(what_is_not_there_is_unreadable),
 		cmocka_unit_test(texts_are_checked),
 		cmocka_unit_test(long_texts_are_cut_between_characters),

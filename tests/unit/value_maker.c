@@ -11,7 +11,7 @@ struct map_maker maker;
 uint64_t heap[HEAP_WORDS];
 uint32_t u8_type, usize_type, unit_type, bool_type, char_type, string_type, vec_u8, vec_unit,
 	vec_vec, node_type, str_type, map_type, tree_type, option_type, instant_type, arc_type,
-	coroutine_type, f64_type, hand_type, holder_type, sleep_type;
+	coroutine_type, f64_type, hand_type, holder_type, sleep_type, function_type;
 const struct af_target *target;
 static struct af_memory_buffer buffer;
 
@@ -175,6 +175,8 @@ int set_up_values(void **state)
 	bool_type = maker_type(m, AFM_T_BOOL, "bool", 1);
 	char_type = maker_type(m, AFM_T_CHAR, "char", 4);
 	f64_type = maker_type(m, AFM_T_FLOAT, "f64", 8);
+	uint32_t code = maker_type(m, AFM_T_FUNCTION, "fn", 0);
+	function_type = maker_pointer(m, "fn() -> u8", code);
 	vec_u8 = make_vec("alloc::vec::Vec<u8, Global>", u8_type);
 	vec_unit = make_vec("alloc::vec::Vec<(), Global>", unit_type);
 	vec_vec = make_vec("alloc::vec::Vec<Endless, Global>", AFM_NONE);
