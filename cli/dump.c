@@ -16,9 +16,6 @@
 #include "runtimes/modules.h"
 #include "views/stacks.h"
 
-/* What is copied at most of a process that stands still: about a second. */
-#define COPY_LIMIT (2ull << 30)
-
 struct arguments {
 	const char *what; /* a pid or the path of a core */
 	const char *executable;
@@ -137,7 +134,7 @@ static struct af_error *open_process(const struct arguments *a, struct af_proces
 	return af_process_open_core(process, a->what);
 }
 
-static struct af_error *print(const struct arguments *a, struct af_process *process)
+static struct af_error *print(const struct arguments *a, struct af_process *process, FILE *to)
 {
 	struct af_task_list tasks = {0};
 	struct af_error *error = af_task_list_find(&tasks, process);
@@ -146,11 +143,30 @@ static struct af_error *print(const struct arguments *a, struct af_process *proc
 	if (!error)
 		af_recorder_find(&tasks.recorder, process);
 	if (!error)
-		error = af_stacks_print(&tasks, &a->stacks, stdout);
-	if (!error && (fflush(stdout) || ferror(stdout)))
+		error = af_stacks_print(&tasks, &a->stacks, to);
+	if (!error && (fflush(to) || ferror(to)))
 		error = af_error_system(errno, "standard output");
 	af_task_list_deinit(&tasks);
 	return error;
+}
+
+/* All that will be read, while the process runs: so that this is what is copied of a large one. */
+static void rehearse(const struct arguments *a, struct af_process *process)
+{
+	FILE *nowhere = fopen("/dev/null", "we");
+	process->rehearsing = nowhere;
+	if (!nowhere)
+		return;
+	af_error_destroy(print(a, process, nowhere));
+	process->rehearsing = false;
+	fclose(nowhere);
+}
+
+static struct af_error *freeze(const struct arguments *a, struct af_process *process)
+{
+	if (af_process_wants_rehearsal(process))
+		rehearse(a, process);
+	return af_process_freeze(process);
 }
 
 static struct af_error *dump(const struct arguments *a, struct af_process *process)
@@ -162,9 +178,9 @@ static struct af_error *dump(const struct arguments *a, struct af_process *proce
 	if (!error && !process->core)
 		error = af_process_refresh(process);
 	if (!error && a->freeze)
-		error = af_process_freeze(process, COPY_LIMIT);
+		error = freeze(a, process);
 	if (!error)
-		error = print(a, process);
+		error = print(a, process, stdout);
 	/* Of a process that ended meanwhile this is all there is to say. */
 	struct af_error *gone = af_process_still_there(process);
 	if (gone) {

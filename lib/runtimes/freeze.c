@@ -18,6 +18,11 @@
 
 #define MAX_ROUNDS 16
 #define PIECE (1u << 20)
+#define AT_ONCE (UINT64_C(128) << 20) /* bytes: copied in some 25 ms */
+#define PART (UINT64_C(16) << 20)
+#define REST (UINT64_C(256) << 20) /* of what was not rehearsed */
+#define ENOUGH UINT64_C(30000000)  /* ns; then only what must be */
+#define STACK (256u << 10)	   /* of a thread, from the stack pointer */
 
 /* A thread that is held, and the signal that it was about to take. */
 struct held {
@@ -30,6 +35,9 @@ struct freezer {
 	VECTOR(struct held) held;
 	uint8_t *arena; /* what is copied lies in here */
 	uint64_t used, size;
+	uint64_t started;   /* when the first was stopped, ns */
+	uint64_t total;	    /* bytes there were just before */
+	struct af_map done; /* lines of AF_LINE */
 	bool failed;
 };
 
@@ -180,6 +188,87 @@ static void copy_run(struct freezer *f, uint64_t start, uint64_t end)
 	}
 }
 
+/* The parts of [start, end) that are in writable mappings. */
+static void copy_parts(struct freezer *f, uint64_t start, uint64_t end)
+{
+	const struct af_mapping *m;
+	for (; start < end; start = m->end) {
+		m = af_process_mapping(f->process, start);
+		/* The page behind a gap at most: lines are short. */
+		for (; !m && start < end; m = af_process_mapping(f->process, start))
+			start += 4096;
+		if (!m || start >= end)
+			return;
+		if (af_scan_is_writable(m))
+			copy_run(f, start, m->end < end ? m->end : end);
+	}
+}
+
+/* Lines from `start` up to `end` that were not copied before. */
+static void copy_lines(struct freezer *f, uint64_t start, uint64_t end)
+{
+	uint64_t first = start &= ~(uint64_t)(AF_LINE - 1);
+	for (; start < end; start += AF_LINE) {
+		if (af_map_get(&f->done, start) == UINT32_MAX) {
+			af_map_set(&f->done, start, 1);
+			continue;
+		}
+		copy_parts(f, first, start);
+		first = start + AF_LINE;
+	}
+	copy_parts(f, first, start);
+}
+
+static int compare_lines(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+	return *x < *y ? -1 : *x > *y;
+}
+
+static int compare_copies(const void *a, const void *b)
+{
+	const struct af_copy *x = a, *y = b;
+	return x->address < y->address ? -1 : x->address > y->address;
+}
+
+/* What will be asked for, as far as that was known. */
+static void copy_rehearsed(struct freezer *f)
+{
+	struct af_process *p = f->process;
+	for (size_t i = 0, n; i < p->touched.count; i += n) {
+		uint64_t start = p->touched.items[i];
+		for (n = 1;
+		     i + n < p->touched.count && p->touched.items[i + n] == start + n * AF_LINE;)
+			n++;
+		copy_lines(f, start, start + n * AF_LINE);
+	}
+	for (size_t i = 0; i < p->threads.count; i++) {
+		uint64_t sp = p->threads.items[i].registers[AF_REGISTER_SP];
+		const struct af_mapping *m = af_process_mapping(p, sp);
+		if (m && (p->threads.items[i].known & 1u << AF_REGISTER_SP))
+			copy_lines(f, sp, m->end - sp < STACK ? m->end : sp + STACK);
+	}
+}
+
+static bool is_enough(const struct freezer *f)
+{
+	return now() - f->started > ENOUGH || f->size - f->used < 2 * PIECE;
+}
+
+/* All else that is there of a mapping. By parts: to find out what is there takes its time, too. */
+static void copy_rest(struct freezer *f, const struct af_mapping *m)
+{
+	struct af_mapping part = *m;
+	uint64_t limit = m->start + m->present, start, end;
+	for (; part.start < limit && !is_enough(f); part.start += PART) {
+		part.present = limit - part.start < PART ? limit - part.start : PART;
+		start = part.start;
+		for (; af_scan_next_run(f->process, &part, &start, &end); start = end)
+			for (; start < end && !is_enough(f); start += PIECE)
+				copy_lines(f, start, end - start < PIECE ? end : start + PIECE);
+	}
+}
+
 static struct af_error *copy_all(struct freezer *f)
 {
 	struct af_process *p = f->process;
@@ -188,47 +277,58 @@ static struct af_error *copy_all(struct freezer *f)
 		return error;
 	for (size_t i = 0; i < p->threads.count; i++)
 		read_registers(&p->threads.items[i]);
+	if (p->touched.count)
+		copy_rehearsed(f);
 	for (size_t i = 0; i < p->mappings.count && !f->failed; i++) {
 		const struct af_mapping *m = &p->mappings.items[i];
 		uint64_t start = m->start, end;
-		for (; af_scan_is_writable(m) && af_scan_next_run(p, m, &start, &end); start = end)
-			copy_run(f, start, end);
+		if (p->touched.count && af_scan_is_writable(m))
+			copy_rest(f, m);
+		else
+			for (; af_scan_is_writable(m) && af_scan_next_run(p, m, &start, &end);
+			     start = end)
+				copy_run(f, start, end);
 	}
-	return f->failed ? af_error_create(
-				   "process %d: --freeze: its memory grew too fast; try again",
-				   p->pid)
-			 : NULL;
+	vector_sort(&p->copying, compare_copies);
+	return f->failed || f->done.failed
+		       ? af_error_create(
+				 "process %d: --freeze: its memory grew too fast; try again",
+				 p->pid)
+		       : NULL;
 }
 
-static struct af_error *make_room(struct freezer *f, uint64_t limit)
+bool af_process_wants_rehearsal(struct af_process *p)
 {
-	uint64_t total = measure(f->process);
-	if (total > limit)
-		return af_error_create(
-			"process %d: --freeze would stop it for too long: it has %llu MiB "
-			"of memory, and more than %llu MiB are not copied; leave "
-			"--freeze out",
-			f->process->pid, (unsigned long long)(total >> 20),
-			(unsigned long long)(limit >> 20));
+	return measure(p) > AT_ONCE;
+}
+
+static struct af_error *make_room(struct freezer *f)
+{
+	struct af_process *p = f->process;
+	uint64_t total = measure(p), known = p->touched.count * (uint64_t)AF_LINE;
+	f->total = total;
 	f->size = total + total / 8 + (8u << 20);
+	if (p->touched.count && f->size > known + known / 4 + p->threads.count * STACK + REST)
+		f->size = known + known / 4 + p->threads.count * STACK + REST;
+	vector_sort(&p->touched, compare_lines);
 	/* Populated, so that nothing but copying is done while the process waits. */
 	f->arena = mmap(NULL, f->size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (f->arena == MAP_FAILED)
-		return af_error_system(errno, "memory for a copy of process %d", f->process->pid);
+		return af_error_system(errno, "memory for a copy of process %d", p->pid);
 	return NULL;
 }
 
-struct af_error *af_process_freeze(struct af_process *p, uint64_t limit)
+struct af_error *af_process_freeze(struct af_process *p)
 {
 	struct freezer f = {.process = p};
-	struct af_error *error = make_room(&f, limit);
+	struct af_error *error = make_room(&f);
 	if (error)
 		return error;
 	/* Where we may, nobody goes before us while the process waits. */
 	int before = getpriority(PRIO_PROCESS, 0);
 	bool raised = setpriority(PRIO_PROCESS, 0, -20) == 0;
-	uint64_t start = now();
+	f.started = now();
 	int stopped = stop_all(&f);
 	p->stood_at = now();
 	if (stopped < 0)
@@ -236,10 +336,19 @@ struct af_error *af_process_freeze(struct af_process *p, uint64_t limit)
 	else
 		error = copy_all(&f);
 	let_go(&f);
-	p->stood_still = now() - start;
+	p->stood_still = now() - f.started;
 	if (raised)
 		(void)setpriority(PRIO_PROCESS, 0, before);
 	vector_deinit(&f.held);
+	af_map_deinit(&f.done);
+	uint64_t left = f.total > f.used ? (f.total - f.used) >> 20 : 0;
+	if (p->touched.count && left)
+		af_process_note(
+			p,
+			"--freeze: %llu MiB of its memory were not copied, so that it stood still "
+			"for a moment only: tasks that came there since it was looked at just "
+			"before are missing",
+			(unsigned long long)left);
 	p->arena = f.arena;
 	p->arena_size = f.size;
 	/* Only now: while they were made, reads had to go to the process. */

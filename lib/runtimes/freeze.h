@@ -14,11 +14,16 @@
 
 #include "runtimes/process.h"
 
+/* Whether there is more memory than can be copied while a process may stand still. Then set
+   process->rehearsing, read all that will be asked for, and clear it: that is copied first. */
+bool af_process_wants_rehearsal(struct af_process *process);
+
 /*
  * Stops, copies, lets go; when it returns the process runs. From then on af_process_read shows
- * that moment, and threads have all their registers. process->stood_still is the time. More than
- * `limit` bytes are not copied: an error, and nothing was stopped.
+ * that moment, and threads have all their registers. process->stood_still is the time. What was read at
+ * a rehearsal, and stacks, are copied in any case, all else as long as there is time: a note says
+ * how much is missing.
  */
-struct af_error *af_process_freeze(struct af_process *process, uint64_t limit) af_must_check;
+struct af_error *af_process_freeze(struct af_process *process) af_must_check;
 
 #endif

@@ -69,6 +69,8 @@ void af_process_close(struct af_process *p)
 		munmap(p->arena, p->arena_size);
 	vector_deinit(&p->copies);
 	vector_deinit(&p->copying);
+	vector_deinit(&p->touched);
+	af_map_deinit(&p->is_touched);
 	vector_deinit(&p->texts);
 	vector_deinit(&p->mappings);
 	vector_deinit(&p->modules);

@@ -58,6 +58,8 @@ struct af_module {
 	uint32_t image;	  /* index in target.images, or AFM_NONE: it has no map */
 };
 
+#define AF_LINE 16384u /* bytes: in such pieces memory is noted */
+
 /* Memory as it was while the process was stopped. */
 struct af_copy {
 	uint64_t address, size;
@@ -84,6 +86,9 @@ struct af_process {
 	VECTOR(char *) texts; /* live: paths of mappings lie in here */
 	struct af_core file;
 	VECTOR(struct af_copy) copies, copying; /* freeze.c: by address */
+	bool rehearsing; /* what is read is noted: lines of AF_LINE bytes, once each */
+	VECTOR(uint64_t) touched;
+	struct af_map is_touched;
 	uint8_t *arena;
 	uint64_t arena_size;
 };

@@ -68,6 +68,20 @@ static bool can_change(struct af_snapshot *s, uint64_t address)
 	return !s->last || s->last->writable;
 }
 
+static void note_lines(struct af_process *p, uint64_t address, size_t size)
+{
+	for (uint64_t line = address & ~(uint64_t)(AF_LINE - 1); line < address + size;
+	     line += AF_LINE) {
+		uint64_t *noted = af_map_get(&p->is_touched, line) == UINT32_MAX
+					  ? vector_push(&p->touched)
+					  : NULL;
+		if (!noted)
+			continue;
+		*noted = line;
+		af_map_set(&p->is_touched, line, 1);
+	}
+}
+
 static void remember(struct af_snapshot *s, uint64_t address, const void *data, size_t size)
 {
 	struct af_read *read = NULL;
@@ -89,8 +103,11 @@ static bool read_memory(struct af_memory *memory, uint64_t address, void *to, si
 		return af_process_read_all(s->process, address, to, size);
 	bool read = size <= AF_SNAPSHOT_LINE ? read_lines(s, address, to, size)
 					     : af_process_read_all(s->process, address, to, size);
-	if (read && size && can_change(s, address))
-		remember(s, address, to, size);
+	if (!read || !size || !can_change(s, address))
+		return read;
+	remember(s, address, to, size);
+	if (s->process->rehearsing)
+		note_lines(s->process, address, size);
 	return read;
 }
 

@@ -205,13 +205,8 @@ def stack_of(tree):
     return f"{tree[0]}:{tree[2]} {''.join(below)}".strip()
 
 
-@pytest.mark.parametrize("build, variant", [("debug", "tokio"), ("release", "tokio"),
-                                            ("release", "smol")])
-def test_many_in_groups(dump, request, build, variant):
-    path, env, crate = program_of(build, variant)
-    number = "100000" if request.config.getoption("--all-tests") else "2000"
-    with parked(path, "--many", number, env=env) as program:
-        document = dump("--group", str(program.pid))
+def assert_groups(program, document, crate):
+    """Of --many tasks: as many as the program has made, at its lines."""
     told = {line["function"]: line for line in program.many}
     groups = {}
     for group in document["groups"]:
@@ -226,6 +221,27 @@ def test_many_in_groups(dump, request, build, variant):
         while frame[3]:
             frame = frame[3][0]
         assert (frame[0], frame[2]) == (f"{crate}::many::rests", told[function]["rests"])
+
+
+@pytest.mark.parametrize("build, variant", [("debug", "tokio"), ("release", "tokio"),
+                                            ("release", "smol")])
+def test_many_in_groups(dump, request, build, variant):
+    path, env, crate = program_of(build, variant)
+    number = "100000" if request.config.getoption("--all-tests") else "2000"
+    with parked(path, "--many", number, env=env) as program:
+        assert_groups(program, dump("--group", str(program.pid)), crate)
+
+
+def test_of_much_memory_one_moment(dump):
+    """More than is copied while a process stands still: then what was looked at just before comes first."""
+    path, env, crate = program_of("release", "tokio")
+    with parked(path, "--many", "400000", env=env) as program:
+        document = dump("--group", "--freeze", str(program.pid))
+        with open(f"/proc/{program.pid}/status", encoding="utf-8") as status:
+            resident = int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1])
+        assert resident > 160 << 10, "not that much"
+        assert document["frozen_ns"] > 0
+        assert_groups(program, document, crate)
 
 
 def paths_of(tree):
