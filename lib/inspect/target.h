@@ -18,6 +18,7 @@
 struct af_image {
 	struct af_futuremap map; /* checked (af_futuremap_check) */
 	uint64_t bias;		 /* run-time address = link-time address + bias */
+	uint64_t text, text_end; /* run-time bounds of its code; 0: not known */
 	uint32_t object;	 /* the caller's number for it */
 	/* What each type is to a walk (shape.h), found at first need: one entry per type of the
 	   map, zeroed by the caller. NULL: found anew each time, which is slower. */

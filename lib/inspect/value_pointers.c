@@ -24,12 +24,26 @@ static bool is_followed(const char *name)
 	return name[0] == '&' || is_owning(name);
 }
 
+/* Whether a function of ours can be there. */
+static bool is_code(const struct af_target *target, uint64_t address)
+{
+	bool known = false;
+	uint8_t byte;
+
+	for (uint32_t i = 0; i < target->n_images; i++) {
+		const struct af_image *image = &target->images[i];
+		known |= image->text_end != 0;
+		if (address >= image->text && address < image->text_end)
+			return true;
+	}
+	return !known && af_memory_read(target->memory, address, &byte, 1);
+}
+
 void af_show_pointer(struct af_show *s, struct af_spot at)
 {
 	const struct afm_type *type = af_show_type(s, at.type);
 	const char *name = af_futuremap_string(s->map, type->name);
 	uint64_t pointer;
-	uint8_t code;
 
 	if (type->size != sizeof(pointer)) {
 		af_line_put(s->line, "<unknown>");
@@ -37,8 +51,9 @@ void af_show_pointer(struct af_show *s, struct af_spot at)
 		af_line_put(s->line, AF_UNREADABLE);
 	} else if (type->target != AFM_NONE &&
 		   af_show_type(s, type->target)->kind == AFM_T_FUNCTION &&
-		   !af_memory_read(s->target->memory, pointer, &code, 1)) {
-		/* Debug info calls a function item such a pointer, too, which has no bytes. */
+		   !is_code(s->target, pointer)) {
+		/* Debug info calls a function item such a pointer, too, which has no bytes: what
+		   lies there is something else's. */
 		af_line_put(s->line, "<function>");
 	} else if (type->target == AFM_NONE || !is_followed(name) ||
 		   af_show_type(s, type->target)->kind == AFM_T_FUNCTION) {

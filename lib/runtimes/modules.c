@@ -198,7 +198,10 @@ static struct af_error *add_map(struct af_process *p, struct af_module *module,
 	struct af_image *image = vector_push(&p->images);
 	if (!image)
 		return af_error_create("out of memory");
-	*image = (struct af_image){.map = *map, .bias = module->bias};
+	*image = (struct af_image){.map = *map,
+				   .bias = module->bias,
+				   .text = module->text,
+				   .text_end = module->text_end};
 	image->shapes = calloc(map->header->types.count, sizeof(*image->shapes)); /* NULL: slower */
 	module->image = (uint32_t)p->images.count - 1;
 	module->verdict = map->header->verdict;

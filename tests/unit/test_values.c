@@ -36,6 +36,20 @@ static void a_function_that_is_nowhere_is_no_address(void **state)
 	assert_string_equal(show(function_type, HEAP), "<function>");
 	heap[0] = HEAP;
 	assert_memory_equal(show(function_type, HEAP), "0x", 2);
+
+	struct af_image image = target->images[0];
+	struct af_target other = *target;
+	struct af_line line;
+	char text[64];
+	other.images = &image;
+	image.text = 0x5000;
+	image.text_end = 0x6000;
+	for (int i = 0; i < 2; i++) {
+		heap[0] = i ? 0x5fff : HEAP; /* code; memory, but no code */
+		af_line_init(&line, text, sizeof(text));
+		af_value_print(&line, NULL, &other, 0, function_type, HEAP);
+		assert_string_equal(text, i ? "0x5fff" : "<function>");
+	}
 }
 
 static void what_is_not_there_is_unreadable(void **state)
