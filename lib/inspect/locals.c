@@ -231,6 +231,29 @@ static struct af_local make(const struct state *s, const struct afm_field *field
 	return local;
 }
 
+bool af_locals_deadline(const struct af_target *target, uint32_t image, uint32_t *type,
+			uint64_t *address)
+{
+	static const char *const paths[] = {"deadline", "inner.deadline", "entry.deadline"};
+	const struct af_futuremap *map = &target->images[image].map;
+	uint32_t variant;
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		if (af_target_path(target, image, paths[i], type, address))
+			return true;
+	if (!af_target_path(target, image, "entry", type, address) ||
+	    !af_target_type(target, image, *type)->n_variants ||
+	    af_target_variant(target, image, *type, *address, &variant) != AF_ACTIVE_FOUND)
+		return false;
+	const struct afm_variant *v = af_futuremap_variants(map, variant);
+	if (v->n_fields != 1)
+		return false;
+	const struct afm_field *field = af_futuremap_fields(map, v->first_field);
+	*type = field->type;
+	*address += field->offset;
+	return *type != AFM_NONE && af_target_path(target, image, "deadline", type, address);
+}
+
 /* A hand-written future by its fields, without futures and closures. Those of tokio's own mean
    nothing to its users, but for a timer's end. */
 static uint32_t find_fields(const struct af_target *target, uint32_t image, uint32_t type,
@@ -241,11 +264,9 @@ static uint32_t find_fields(const struct af_target *target, uint32_t image, uint
 	uint32_t n = 0;
 
 	if (!strcmp(name, "tokio::time::sleep::Sleep")) {
-		static const char *const paths[] = {"deadline", "inner.deadline", "entry.deadline"};
 		struct af_local end = {.name = "deadline", .type = type, .address = address};
-		for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]) && !n && max; i++)
-			if (af_target_path(target, image, paths[i], &end.type, &end.address))
-				locals[n++] = end;
+		if (max && af_locals_deadline(target, image, &end.type, &end.address))
+			locals[n++] = end;
 		return n;
 	}
 	if (!strncmp(name, "tokio::", 7) || t->kind != AFM_T_STRUCT || t->n_variants)

@@ -76,4 +76,9 @@ bool af_locals_any_gone(const struct af_target *target, uint32_t image, uint64_t
 void af_local_print(struct af_line *line, const struct af_value_options *options,
 		    const struct af_target *target, uint32_t image, const struct af_local *local);
 
+/* From a timer of tokio's (Sleep), at `*address`, to the Instant of its end. It is in the timer's
+   entry, which some versions have in an enum of the kinds of timers. False if there is none. */
+bool af_locals_deadline(const struct af_target *target, uint32_t image, uint32_t *type,
+			uint64_t *address);
+
 #endif

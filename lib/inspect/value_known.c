@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "inspect/locals.h"
 #include "inspect/value_show.h"
 
 /* Newtypes that are shown as what they hold. */
@@ -269,9 +270,7 @@ static bool show_sleep(struct af_show *s, struct af_spot at)
 {
 	struct af_spot deadline = at;
 
-	if (!af_show_path(s, "deadline", &deadline) &&
-	    !af_show_path(s, "inner.deadline", &deadline) &&
-	    !af_show_path(s, "entry.deadline", &deadline))
+	if (!af_locals_deadline(s->target, s->image, &deadline.type, &deadline.address))
 		return false;
 	af_line_put(s->line, "Sleep { deadline: ");
 	af_show_value(s, deadline);

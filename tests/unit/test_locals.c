@@ -83,6 +83,9 @@ static void hand_written_futures_have_their_fields(void **state)
 	assert_string_equal(locals[0].name, "deadline");
 	assert_int_equal(locals[0].type, instant_type);
 	assert_int_equal(locals[0].address, HEAP + 16);
+	assert_int_equal(af_locals_find(target, 0, kind_sleep_type, HEAP, AFM_NONE, locals, 4), 1);
+	assert_int_equal(locals[0].type, instant_type);
+	assert_int_equal(locals[0].address, HEAP + 16);
 }
 
 static struct afm_field *suspended(uint32_t number)

@@ -11,7 +11,8 @@ struct map_maker maker;
 uint64_t heap[HEAP_WORDS];
 uint32_t u8_type, usize_type, unit_type, bool_type, char_type, string_type, vec_u8, vec_unit,
 	vec_vec, node_type, str_type, map_type, tree_type, option_type, instant_type, arc_type,
-	coroutine_type, f64_type, hand_type, holder_type, sleep_type, function_type;
+	coroutine_type, f64_type, hand_type, holder_type, sleep_type, function_type,
+	kind_sleep_type;
 const struct af_target *target;
 static struct af_memory_buffer buffer;
 
@@ -160,6 +161,14 @@ static void make_rest(void)
 	maker_field(m, sleep_type, "registered", u8_type, 0);
 	maker_field(m, sleep_type, "deadline", instant_type, 16);
 	maker_future(m, sleep_type, "tokio::time::sleep::Sleep", AFM_F_HAND, AFM_NONE);
+	uint32_t entry = maker_type(m, AFM_T_STRUCT, "tokio::runtime::time::entry::TimerEntry", 24);
+	maker_field(m, entry, "deadline", instant_type, 8);
+	uint32_t kind = maker_type(m, AFM_T_STRUCT, "tokio::runtime::Timer", 24);
+	maker_variant(m, kind, "Traditional", 0, 0);
+	maker_field(m, kind, "__0", entry, 0);
+	kind_sleep_type = maker_type(m, AFM_T_STRUCT, "tokio::time::sleep::Sleep", 32);
+	maker_field(m, kind_sleep_type, "entry", kind, 8);
+	maker_future(m, kind_sleep_type, "tokio::time::sleep::Sleep", AFM_F_HAND, AFM_NONE);
 }
 
 int set_up_values(void **state)

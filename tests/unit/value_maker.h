@@ -15,7 +15,8 @@ extern struct map_maker maker;
 extern uint64_t heap[HEAP_WORDS];
 extern uint32_t u8_type, usize_type, unit_type, bool_type, char_type, string_type, vec_u8, vec_unit,
 	vec_vec, node_type, str_type, map_type, tree_type, option_type, instant_type, arc_type,
-	coroutine_type, f64_type, hand_type, holder_type, sleep_type, function_type;
+	coroutine_type, f64_type, hand_type, holder_type, sleep_type, function_type,
+	kind_sleep_type;
 extern const struct af_target *target;
 
 /* Makes all of them. */
