@@ -5,6 +5,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -319,6 +320,27 @@ static struct af_error *make_room(struct freezer *f)
 	return NULL;
 }
 
+/* Why it cannot be stopped: mostly a debugger has it, and there can be one only. */
+static struct af_error *not_stopped(struct af_process *p, int error)
+{
+	char line[256];
+	int tracer = 0;
+	int fd = openat(p->directory, "status", O_RDONLY | O_CLOEXEC);
+	FILE *status = fd < 0 ? NULL : fdopen(fd, "re");
+	while (status && !tracer && fgets(line, sizeof(line), status))
+		(void)sscanf(line, "TracerPid: %d", &tracer);
+	if (status)
+		fclose(status);
+	else if (fd >= 0)
+		close(fd);
+	if (error != EPERM || !tracer)
+		return af_error_system(error, "process %d: cannot be stopped", p->pid);
+	return af_error_create(
+		"process %d: cannot be stopped: process %d traces it (a debugger, strace); "
+		"leave --freeze out",
+		p->pid, tracer);
+}
+
 struct af_error *af_process_freeze(struct af_process *p)
 {
 	struct freezer f = {.process = p};
@@ -332,7 +354,7 @@ struct af_error *af_process_freeze(struct af_process *p)
 	int stopped = stop_all(&f);
 	p->stood_at = now();
 	if (stopped < 0)
-		error = af_error_system(errno, "process %d: cannot be stopped", p->pid);
+		error = not_stopped(p, errno);
 	else
 		error = copy_all(&f);
 	let_go(&f);

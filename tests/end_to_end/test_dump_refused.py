@@ -116,6 +116,15 @@ def test_ptrace_scope(sleeping, scope, remedy):
     assert f"kernel.yama.ptrace_scope is {scope}" in line and remedy in line
 
 
+def test_it_has_a_tracer_already():
+    """Without --freeze nothing is traced, so that a debugger is in nobody's way."""
+    with parked(fixture("release", "parked-own")) as program:
+        assert ctypes.CDLL(None).ptrace(0x4206, program.pid, None, None) == 0  # PTRACE_SEIZE
+        line = refused(dump("--freeze", program.pid))
+        assert f"process {os.getpid()} traces it" in line
+        assert dump(program.pid).returncode == 0
+
+
 # sock_filter: code, jump if true, if false, k. process_vm_readv (310) fails with EPERM, all else is allowed.
 FORBIDDING = struct.pack("HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 310, 0x06, 0, 0, 0x00050001,
                          0x06, 0, 0, 0x7fff0000)
