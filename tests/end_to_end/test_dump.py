@@ -450,3 +450,17 @@ def test_names_of_tasks(dump, profile):
     named = [task for task in found["tasks"] if task["name"]]
     assert [task["name"] for task in named] == ["built"]
     assert named[0]["executor"] == "async-task"
+
+
+@pytest.mark.parametrize("options", [[], ["--values"]])
+def test_lines_go_on_to_the_next_branch(asyncflame, options):
+    """From each `├` down there is a line to the next branch, past all that is between."""
+    with parked(fixture("release", "parked-tokio")) as program:
+        lines = asyncflame("dump", *options, program.pid).out.splitlines()
+    branches = 0
+    for number, line in enumerate(lines):
+        for column in (at for at, char in enumerate(line) if char in "├│"):
+            below = lines[number + 1]
+            assert len(below) > column and below[column] in "├│└", (line, below)
+            branches += 1
+    assert branches > 100
