@@ -415,14 +415,35 @@ static void put_poll(struct af_stacks_writer *w, const struct af_futuremap *map,
 	fputc('\n', w->out);
 }
 
+/* Of a thread that polls nothing: what it drives, if that is known. */
+static void put_idle(struct af_stacks_writer *w, const struct af_thread_polls *polls, pid_t tid)
+{
+	const char *name;
+	if (polls->unknown) {
+		fprintf(w->out, ": %s\n", polls->unknown);
+		return;
+	}
+	fputs(": polls nothing", w->out);
+	for (size_t i = w->tasks->items.count; i-- > 0;) {
+		const struct af_found_task *found = &w->tasks->items.items[i];
+		if (found->found_by != AF_BY_STACK || found->thread != tid)
+			continue;
+		af_stacks_future(w->target, found, &name);
+		fputs(", in block_on of ", w->out);
+		put_name(w->out, name, 0);
+		break;
+	}
+	fputc('\n', w->out);
+}
+
 static void put_thread(struct af_stacks_writer *w, const struct af_thread_polls *polls)
 {
 	const struct af_process_thread *thread = &w->tasks->process->threads.items[polls->thread];
 	const char *before = ": polls ";
-	fprintf(w->out, "  %d ", thread->tid);
+	fprintf(w->out, *thread->name ? "  %d " : "  %d", thread->tid);
 	put_text(w->out, thread->name);
 	if (polls->unknown || !polls->n)
-		fprintf(w->out, ": %s\n", polls->unknown ? polls->unknown : "polls nothing");
+		put_idle(w, polls, thread->tid);
 	for (uint32_t i = 0; i < polls->n; i++) {
 		const struct af_thread_poll *at = &w->tasks->threads.polls.items[polls->first + i];
 		const struct af_futuremap *map = &w->target->images[at->image].map;

@@ -186,6 +186,7 @@ def test_text_and_dot(asyncflame, dump, tmp_path, profile):
         assert re.search(rf"shop::handlers::clerk at \S*handlers\.rs:"
                          rf"{line_of('inbox.recv().await')}$", text.out, re.MULTILINE)
         assert "task/raw.rs" not in text.out, "the place of an executor's own code says nothing"
+        assert re.search(rf"^  {pid} shop: polls nothing, in block_on of shop::open$", text.out, re.M)
         values = asyncflame("dump", "--values", pid)
         assert re.search(r"shop::handlers::clerk at .*\n  │   inbox = ", values.out)
         filtered = asyncflame("dump", "--filter", "shop::handlers", pid)
