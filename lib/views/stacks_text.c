@@ -252,10 +252,8 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 	fputs(stack->count > 16 ? " ...\n" : "\n", w->out);
 }
 
-/* The lines on the left that lead to node `i`, or past what is told of it; whether each ancestor has a
-   next sibling. */
-static void put_lines(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i,
-		      bool past)
+/* The lines on the left that lead to node `i`; whether each ancestor has a next sibling. */
+static void put_lines(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
 	uint32_t path[64], n = 0;
 	for (uint32_t at = i; at < stack->n_nodes && stack->nodes[at].parent != AF_NODE_NONE &&
@@ -266,8 +264,7 @@ static void put_lines(struct af_stacks_writer *w, const struct af_stack *stack, 
 	paint(w, DIM);
 	while (n--) {
 		bool more = stack->nodes[path[n]].next != AF_NODE_NONE;
-		const char *here = more ? "├ " : "└ ";
-		fputs_unlocked(n || past ? (more ? "│ " : "  ") : here, w->out);
+		fputs_unlocked(n ? (more ? "│ " : "  ") : (more ? "├ " : "└ "), w->out);
 	}
 	paint(w, PLAIN);
 }
@@ -335,7 +332,7 @@ static void put_node(struct af_stacks_writer *w, const struct af_stack *stack, u
 	const struct af_futuremap *map = &w->target->images[node->image].map;
 	const struct afm_variant *at = af_stacks_await(w->target, node);
 
-	put_lines(w, stack, i, false);
+	put_lines(w, stack, i);
 	if (node->relation == AF_IS_HELD)
 		put_part(w, DIM, "holds ");
 	if (node->relation == AF_IS_CHILD && node->index != AFM_NONE &&
