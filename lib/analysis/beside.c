@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "analysis/sites.h"
+#include "patch/plan/flow.h"
 
 struct af_beside {
 	struct af_builder *b;
@@ -41,6 +42,7 @@ void af_beside_start(struct af_builder *b)
 	beside->b = b;
 	b->beside = beside;
 	sem_init(&beside->called, 0, 0);
+	af_flow_prepare();
 	/* Without a second core it is done when it is asked for. */
 	beside->threaded = af_cores() > 1 && !pthread_create(&beside->thread, NULL, run, beside);
 }

@@ -9,7 +9,6 @@
 #define STEPS_MAX 20000	  /* instructions of one question */
 #define STEPS_ALL 1000000 /* of one glue's questions */
 #define ENTRIES_MAX 2000  /* targets of jumps in one function */
-#define DEPTH_MAX 3	  /* functions within functions */
 #define LOOK_AHEAD 40	  /* instructions of a function, for whether it takes an argument */
 #define KEPT_MAX 65536	  /* decoded instructions, from one glue to the next */
 
@@ -38,22 +37,26 @@ static bool holds_self(const struct af_glue_frame *frame)
 /* Goes on at an address, with what is known there by now. */
 static bool enter(struct af_glue_run *run, uint64_t address, const struct af_glue_frame *frame)
 {
-	uint32_t known = af_map_get(&run->entry_of, address);
+	const struct af_glue_instruction *at = af_glue_decode(run->glue, address);
+	struct af_glue_entry *entry;
 
-	if (known != UINT32_MAX) {
-		struct af_glue_entry *entry = &run->entries.items[known];
+	if (!at)
+		return false;
+	if (at->run == run->number) {
+		entry = &run->entries->all.items[at->entry];
 		entry->waits |= af_glue_merge(&entry->frame, frame);
 		return true;
 	}
-	struct af_glue_entry *entry =
-		run->entries.count < ENTRIES_MAX ? vector_push(&run->entries) : NULL;
-	if (!entry)
+	/* Not cleared, as most of a frame is not used. */
+	if (run->entries->all.count >= ENTRIES_MAX || !vector_reserve(&run->entries->all, 1))
 		return false;
+	uint32_t number = (uint32_t)run->entries->all.count++;
+	entry = &run->entries->all.items[number];
 	entry->address = address;
 	entry->waits = true;
 	af_glue_copy(&entry->frame, frame);
-	af_map_set(&run->entry_of, address, (uint32_t)run->entries.count - 1);
-	return !run->entry_of.failed;
+	af_glue_note(run->glue, run->number, number);
+	return true;
 }
 
 static void end_way(struct af_glue_run *run, const struct af_glue_frame *frame)
@@ -111,13 +114,13 @@ static bool lend_frame(struct af_glue_run *run, struct af_glue_frame *frame)
 	return true;
 }
 
-/* Whether it matters which part of the place at `offset` is handed on. */
-static bool is_composed(const struct af_glue_question *q, uint64_t offset)
+/* The composed place that `offset` lies in, of which it matters what part is handed on, or NULL. */
+static const struct af_glue_range *composed_at(const struct af_glue_question *q, uint64_t offset)
 {
 	for (uint32_t i = 0; i < q->n_ranges; i++)
 		if (q->ranges[i].inside && offset - q->ranges[i].offset < q->ranges[i].size)
-			return true;
-	return false;
+			return &q->ranges[i];
+	return NULL;
 }
 
 /* What a function makes of a part of *self. It knows neither state nor flag, and so does the same
@@ -208,10 +211,15 @@ static bool hand_over(struct af_glue_run *run, struct af_glue_frame *frame, uint
 		if (!frame->state_read)
 			return false;
 		af_glue_use(run, self->n);
-		bool inside =
-			target && run->depth < DEPTH_MAX && is_composed(run->question, self->n);
-		if (!(inside && follow_part(run, frame, target, self->n)) &&
-		    !af_glue_touch(run, frame, self->n, 1, true))
+		const struct af_glue_range *composed = composed_at(run->question, self->n);
+		if (composed && target && run->depth < AF_GLUE_DEPTH &&
+		    follow_part(run, frame, target, self->n))
+			return lend_frame(run, frame);
+		/* What is behind may be of what is handed on, too. */
+		if (!af_glue_touch(run, frame, self->n, 1, true) ||
+		    (composed &&
+		     !af_glue_touch(run, frame, self->n,
+				    composed->offset + composed->size - self->n, false)))
 			return false;
 	}
 	return lend_frame(run, frame);
@@ -386,15 +394,12 @@ static enum next at_instruction(struct af_glue_run *run, struct af_glue_frame *f
 static bool follow_entry(struct af_glue_run *run, size_t i)
 {
 	struct af_glue_frame frame;
-	uint64_t address = run->entries.items[i].address;
+	uint64_t address = run->entries->all.items[i].address;
 	bool first = true;
 
-	af_glue_copy(&frame, &run->entries.items[i].frame);
-	run->entries.items[i].waits = false;
+	af_glue_copy(&frame, &run->entries->all.items[i].frame);
+	run->entries->all.items[i].waits = false;
 	for (;;) {
-		if (!first && af_map_get(&run->entry_of, address) != UINT32_MAX)
-			return enter(run, address, &frame);
-		first = false;
 		if ((run->end && (address < run->start || address >= run->end)) ||
 		    !run->glue->steps)
 			return false;
@@ -402,6 +407,9 @@ static bool follow_entry(struct af_glue_run *run, size_t i)
 		const struct af_glue_instruction *in = af_glue_decode(run->glue, address);
 		if (!in)
 			return false;
+		if (!first && in->run == run->number)
+			return enter(run, address, &frame);
+		first = false;
 		address = in->next;
 		enum next next = at_instruction(run, &frame, in);
 		if (next != ON)
@@ -419,12 +427,15 @@ static bool follow(struct af_glue *glue, const struct af_glue_question *question
 		.start = depth ? 0 : question->start,
 		.end = depth ? 0 : question->end,
 		.depth = depth,
+		.number = ++glue->runs,
+		.entries = &glue->entries[depth],
 	};
 	/* What is called has no business with the flag. */
 	struct af_glue_frame frame = {
 		.compared = -1, .state_read = depth > 0, .flag_lost = depth > 0};
 	bool ok;
 
+	run.entries->all.count = 0;
 	for (int i = 0; i < AF_G_REGISTERS; i++)
 		frame.regs[i] = af_glue_unknown(8);
 	frame.regs[AF_G_RDI] = (struct af_glue_value){AF_G_SELF, 64, 0, self};
@@ -432,15 +443,13 @@ static bool follow(struct af_glue *glue, const struct af_glue_question *question
 	ok = enter(&run, entry, &frame);
 	for (bool again = true; ok && again;) {
 		again = false;
-		for (size_t i = run.entries.count; ok && i-- > 0;)
-			if (run.entries.items[i].waits) {
+		for (size_t i = run.entries->all.count; ok && i-- > 0;)
+			if (run.entries->all.items[i].waits) {
 				again = true;
 				ok = follow_entry(&run, i);
 			}
 	}
 	memcpy(answer->always, run.always, sizeof(run.always));
-	vector_deinit(&run.entries);
-	af_map_deinit(&run.entry_of);
 	return ok && run.ended;
 }
 

@@ -107,7 +107,9 @@ const struct af_glue_instruction *af_glue_decode(struct af_glue *glue, uint64_t 
 		return NULL;
 	const uint8_t *bytes = glue->bytes + (address - glue->text);
 	size_t left = glue->text_end - address < 16 ? glue->text_end - address : 16;
-	if (!cs_disasm_iter(glue->capstone, &bytes, &left, &at, glue->insn) || !describe(glue, &in))
+	if (!af_glue_decode_common(bytes, left, address, &in) &&
+	    (!cs_disasm_iter(glue->capstone, &bytes, &left, &at, glue->insn) ||
+	     !describe(glue, &in)))
 		return NULL;
 	struct af_glue_instruction *kept = vector_push(&glue->code);
 	if (!kept)
@@ -116,6 +118,12 @@ const struct af_glue_instruction *af_glue_decode(struct af_glue *glue, uint64_t 
 	glue->last = (uint32_t)glue->code.count - 1;
 	af_map_set(&glue->code_of, address, (uint32_t)glue->code.count - 1);
 	return glue->code_of.failed ? NULL : kept;
+}
+
+void af_glue_note(struct af_glue *glue, uint32_t run, uint32_t entry)
+{
+	glue->code.items[glue->last].run = run;
+	glue->code.items[glue->last].entry = entry;
 }
 
 struct af_glue *af_glue_create(const struct af_object *object)
@@ -148,6 +156,8 @@ void af_glue_destroy(struct af_glue *glue)
 	cs_close(&glue->capstone);
 	vector_deinit(&glue->code);
 	vector_deinit(&glue->parts);
+	for (int i = 0; i <= AF_GLUE_DEPTH; i++)
+		vector_deinit(&glue->entries[i].all);
 	vector_deinit(&glue->got);
 	af_map_deinit(&glue->code_of);
 	free(glue);

@@ -74,11 +74,13 @@ struct af_glue_operand {
 
 struct af_glue_instruction {
 	uint64_t address, next;
-	uint32_t id; /* x86_insn */
+	const uint8_t *start; /* its bytes */
+	uint32_t id;	      /* x86_insn */
 	uint8_t n_operands;
 	bool call, jump, ret;
 	struct af_glue_operand operands[4];
 	uint16_t reads, writes; /* registers; reads: those that no operand names */
+	uint32_t run, entry;	/* the number of the last run that has an entry here, and that */
 };
 
 /* A way that is still to be followed. */
@@ -88,6 +90,10 @@ struct af_glue_entry {
 	struct af_glue_frame frame;
 };
 
+struct af_glue_entries {
+	VECTOR(struct af_glue_entry) all;
+};
+
 /* One function that is followed. */
 struct af_glue_run {
 	struct af_glue *glue;
@@ -95,8 +101,8 @@ struct af_glue_run {
 	struct af_glue_answer *answer; /* `ever` and `used` */
 	uint64_t start, end;	       /* its code, 0 where unknown */
 	int depth;
-	VECTOR(struct af_glue_entry) entries;
-	struct af_map entry_of; /* address -> entry */
+	uint32_t number;
+	struct af_glue_entries *entries;
 	bool ended;
 	uint64_t always[AF_GLUE_WORDS]; /* up to all ends */
 };
@@ -113,7 +119,11 @@ struct af_glue_got {
 	uint64_t slot, value;
 };
 
+#define AF_GLUE_DEPTH 3 /* functions within functions */
+
 struct af_glue {
+	struct af_glue_entries entries[AF_GLUE_DEPTH + 1]; /* by depth, used again and again */
+	uint32_t runs;
 	const struct af_object *object;
 	csh capstone;
 	cs_insn *insn;
@@ -133,6 +143,13 @@ struct af_glue {
 /* glue_decode.c: the instruction at an address, which lives until the next call; NULL if there
    is none. */
 const struct af_glue_instruction *af_glue_decode(struct af_glue *glue, uint64_t address);
+
+/* Notes that a run has an entry at the one that was decoded last. */
+void af_glue_note(struct af_glue *glue, uint32_t run, uint32_t entry);
+/* glue_common.c: the same of `left` bytes, of the most common ones only; false of all others. Sets neither
+   `reads` nor `writes`, which nobody asks for these. */
+bool af_glue_decode_common(const uint8_t *code, size_t left, uint64_t address,
+			   struct af_glue_instruction *out);
 
 /* glue_slots.c: what the object's relocations say of the word at `address`. */
 bool af_glue_slot(struct af_glue *glue, uint64_t address, uint64_t *value);

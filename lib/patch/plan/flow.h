@@ -48,6 +48,9 @@ bool af_flow_decode(uint32_t elf_machine, uint64_t address, const uint8_t *code,
 		    bool (*each)(void *arg, const struct af_flow_instruction *instruction),
 		    void *arg);
 
+/* Before a second thread decodes: at its first instruction capstone 4 sorts a table that all share. */
+void af_flow_prepare(void);
+
 /* The DWARF number of the general register of x86-64 that capstone's register is, or is a part of;
    -1: of none. */
 int af_flow_register(unsigned int reg);

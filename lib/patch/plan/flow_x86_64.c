@@ -161,3 +161,22 @@ bool af_flow_decode(uint32_t elf_machine, uint64_t address, const uint8_t *code,
 	cs_close(&handle);
 	return insn != NULL;
 }
+
+void af_flow_prepare(void)
+{
+	static const uint8_t code[] = {0x2c, 0x03}; /* sub al, 3 */
+	const uint8_t *at = code;
+	size_t size = sizeof(code);
+	uint64_t address = 0;
+	csh handle;
+
+	if (cs_open(CS_ARCH_X86, CS_MODE_64, &handle) != CS_ERR_OK)
+		return;
+	cs_insn *insn =
+		cs_option(handle, CS_OPT_DETAIL, CS_OPT_ON) == CS_ERR_OK ? cs_malloc(handle) : NULL;
+	if (insn) {
+		cs_disasm_iter(handle, &at, &size, &address, insn);
+		cs_free(insn, 1);
+	}
+	cs_close(&handle);
+}
