@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The verbs and their help. A first word that is no verb is a program to be traced. */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,17 @@ static int help(const char *name)
 	return verb->run(2, words);
 }
 
+/* Files are mapped. One that is cut off meanwhile ends the reader of what is no longer there. */
+static void on_bus(int signal)
+{
+	static const char text[] =
+		"asyncflame: a file became shorter while it was read; nothing more can be said of it\n";
+	ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
+	(void)written;
+	(void)signal;
+	_exit(CLI_FAILED);
+}
+
 int main(int argc, char **argv)
 {
 	const char *first = argc > 1 ? argv[1] : NULL;
@@ -110,6 +122,9 @@ int main(int argc, char **argv)
 	if (!strcmp(first, "help"))
 		return help(argv[2]);
 	const struct verb *verb = find_verb(first);
+	struct sigaction bus = {.sa_handler = on_bus};
+	if (verb && verb->summary && verb->run != cmd_run)
+		sigaction(SIGBUS, &bus, NULL);
 	if (verb)
 		return verb->run(argc - 1, argv + 1);
 	return cmd_run(argc, argv);

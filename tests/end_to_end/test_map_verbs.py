@@ -2,13 +2,16 @@
 """What map, deps and doctor print of a map: filters, sizes, graphs, progress, errors."""
 import json
 import os
+import pathlib
 import pty
 import re
+import shutil
+import signal
 import subprocess
 
 import pytest
 
-from conftest import PROGRAM
+from conftest import PROGRAM, fixture
 from maps import BUILDS, built, ledger, read_map, run
 
 
@@ -156,3 +159,19 @@ def test_errors(arguments, message):
     assert result.returncode == 125
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_file_that_becomes_shorter(tmp_path):
+    """What is mapped and is no longer there: a line, and no signal."""
+    path = tmp_path / "parked"
+    shutil.copy(fixture("debug", "parked-tokio"), path)
+    process = subprocess.Popen([PROGRAM, "map", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "ASYNCFLAME_CACHE": str(tmp_path / "cache")})
+    while str(path) not in pathlib.Path(f"/proc/{process.pid}/maps").read_text("utf-8"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGSTOP)
+    os.truncate(path, 4096)
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 125 and out == ""
+    assert err.splitlines() == ["asyncflame: a file became shorter while it was read; nothing more can be said of it"]
