@@ -145,3 +145,19 @@ unsigned int af_function_self_register(const struct af_function *f, uint64_t ent
 	}
 	return 0;
 }
+
+/* As the index pass does for functions that have their name with them. */
+bool af_function_is_block_on(const struct af_builder *b, const struct af_function *f)
+{
+	const struct af_die *home = af_function_home(f);
+	const struct af_index *index = &b->indexes[home->unit->file->number];
+
+	if (!f->name)
+		return false;
+	if (!strncmp(f->name, "block_on", 8))
+		return true;
+	if (strncmp(f->name, "{closure", 8))
+		return false;
+	uint32_t space = af_index_namespace(index, home->offset);
+	return space != UINT32_MAX && !strncmp(index->namespaces.items[space].name, "block_on", 8);
+}

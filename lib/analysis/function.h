@@ -32,5 +32,7 @@ af_die_id af_function_template(struct af_builder *b, const struct af_function *f
    *located says whether debug info places it at all. */
 unsigned int af_function_self_register(const struct af_function *function, uint64_t entry,
 				       bool *located, bool *fixed);
+/* Whether it is called block_on..., or is a closure in one. */
+bool af_function_is_block_on(const struct af_builder *b, const struct af_function *f);
 
 #endif

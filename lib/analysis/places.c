@@ -85,7 +85,7 @@ static uint32_t read_origin(struct af_place_search *s, af_die_id origin)
 		return known;
 	known = 0;
 	if (af_function_read(s->b, origin, &f)) {
-		if (af_is_block_on(s->b, &f)) {
+		if (af_function_is_block_on(s->b, &f)) {
 			known = AF_BLOCK_ON;
 		} else if (af_polls_match(s->b, &f, &match)) {
 			uint32_t type = af_match_type(s->b, &match);

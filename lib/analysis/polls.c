@@ -297,22 +297,6 @@ static void add_inlined(struct af_builder *b, const struct af_function *f,
 		af_name_place(b, af_function_home(f), &entry->file, &entry->line);
 }
 
-/* As the index pass does for functions that have their name with them. */
-bool af_is_block_on(const struct af_builder *b, const struct af_function *f)
-{
-	const struct af_die *home = af_function_home(f);
-	const struct af_index *index = &b->indexes[home->unit->file->number];
-
-	if (!f->name)
-		return false;
-	if (!strncmp(f->name, "block_on", 8))
-		return true;
-	if (strncmp(f->name, "{closure", 8))
-		return false;
-	uint32_t space = af_index_namespace(index, home->offset);
-	return space != UINT32_MAX && !strncmp(index->namespaces.items[space].name, "block_on", 8);
-}
-
 /* A split function's ranges behind the first, which holds the entry. */
 static void add_parts(struct af_builder *b, const struct af_die *die)
 {
@@ -358,7 +342,7 @@ static void collect_one(struct af_builder *b, const struct af_index *index,
 	if (!af_function_read(b, id, &f))
 		return;
 	if ((found->what & AF_FOUND_CONCRETE) &&
-	    ((found->what & AF_FOUND_BLOCK_ON) || af_is_block_on(b, &f))) {
+	    ((found->what & AF_FOUND_BLOCK_ON) || af_function_is_block_on(b, &f))) {
 		af_die_id *kept = builder_push(b, block_ons);
 		if (kept)
 			*kept = id;

@@ -20,8 +20,6 @@ struct af_match {
 bool af_polls_match(struct af_builder *b, const struct af_function *f, struct af_match *match);
 /* The type that a match is about, once types are known: AFM_NONE where it cannot be told. */
 uint32_t af_match_type(struct af_builder *b, const struct af_match *match);
-/* Whether it is called block_on..., or is a closure in one. */
-bool af_is_block_on(const struct af_builder *b, const struct af_function *f);
 /* Whether it is an executor's entry into a task. */
 bool af_polls_match_root(struct af_builder *b, const struct af_function *f, struct af_match *match);
 
