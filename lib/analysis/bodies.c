@@ -5,7 +5,7 @@
  */
 #include <elf.h>
 
-#include "analysis/build.h"
+#include "analysis/polls.h"
 
 #define JUMP 5 /* jmp rel32: E9 */
 
@@ -33,20 +33,6 @@ static uint64_t jump_of(const struct af_builder *b, const struct afm_poll *poll)
 	return poll->address + JUMP + (uint64_t)(int64_t)distance;
 }
 
-static bool is_poll(const struct af_builder *b, uint64_t address)
-{
-	size_t low = 0, high = b->polls.count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (b->polls.items[middle].address < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < b->polls.count && b->polls.items[low].address == address;
-}
-
 void af_bodies_find(struct af_builder *b)
 {
 	VECTOR(struct body) bodies = {0};
@@ -54,8 +40,10 @@ void af_bodies_find(struct af_builder *b)
 	for (uint32_t i = 0; i < b->polls.count && b->object->machine == EM_X86_64; i++) {
 		const struct afm_poll *poll = &b->polls.items[i];
 		uint64_t to = poll->kind == AFM_P_TASK_ROOT ? jump_of(b, poll) : 0;
-		struct body *kept = to && !is_poll(b, to) ? vector_push(&bodies) : NULL;
-		b->failed |= to && !is_poll(b, to) && !kept;
+		if (!to || af_polls_at(b, to))
+			continue;
+		struct body *kept = vector_push(&bodies);
+		b->failed |= !kept;
 		if (kept)
 			*kept = (struct body){to, i};
 	}

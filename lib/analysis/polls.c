@@ -417,11 +417,8 @@ static void join_polls(struct af_builder *b)
 	b->polls.count = kept;
 }
 
-/* A symbol of another name at a poll's address: LLVM or the linker folded functions, and
-   the one that is gone left no debug info. */
-static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t size)
+struct afm_poll *af_polls_at(const struct af_builder *b, uint64_t address)
 {
-	struct af_builder *b = arg;
 	size_t low = 0, high = b->polls.count;
 
 	while (low < high) {
@@ -431,9 +428,19 @@ static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t s
 		else
 			high = middle;
 	}
-	if (low == b->polls.count || b->polls.items[low].address != address)
+	bool found = low < b->polls.count && b->polls.items[low].address == address;
+	return found ? &b->polls.items[low] : NULL;
+}
+
+/* A symbol of another name at a poll's address: LLVM or the linker folded functions, and
+   the one that is gone left no debug info. */
+static void see_symbol(void *arg, const char *name, uint64_t address, uint64_t size)
+{
+	struct af_builder *b = arg;
+	struct afm_poll *poll = af_polls_at(b, address);
+
+	if (!poll)
 		return;
-	struct afm_poll *poll = &b->polls.items[low];
 	const char *symbol = af_strings_get(&b->strings, poll->symbol);
 	/* LTO may rename a local symbol by a suffix (".llvm.123"). */
 	if (*symbol && strncmp(name, symbol, strlen(symbol)))

@@ -18,6 +18,8 @@ struct af_match {
 
 /* Whether the function polls a future: a coroutine's body, or a hand-written poll. */
 bool af_polls_match(struct af_builder *b, const struct af_function *f, struct af_match *match);
+/* The poll at an address, or NULL, when all are there. */
+struct afm_poll *af_polls_at(const struct af_builder *b, uint64_t address);
 /* The type that a match is about, once types are known: AFM_NONE where it cannot be told. */
 uint32_t af_match_type(struct af_builder *b, const struct af_match *match);
 /* Whether it is an executor's entry into a task. */
