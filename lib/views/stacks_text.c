@@ -249,7 +249,10 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 	fputs(stack->n_ids > 1 ? "  tasks" : "  task", w->out);
 	for (uint32_t i = 0; i < stack->n_ids && i < 16; i++)
 		fprintf(w->out, " %" PRIu64, stack->ids[i]);
-	fputs(stack->count > 16 ? " ...\n" : "\n", w->out);
+	fputs(stack->count > 16 ? " ..." : "", w->out);
+	fputs(w->options->values && stack->count > 1 ? "; the values are those of the first\n"
+						     : "\n",
+	      w->out);
 }
 
 /* The lines on the left that lead to node `i`; whether each ancestor has a next sibling. */
@@ -458,6 +461,9 @@ static void put_thread(struct af_stacks_writer *w, const struct af_thread_polls 
 static void text_end(struct af_stacks_writer *w)
 {
 	const struct af_process *p = w->tasks->process;
+	const char *wanted = w->options->filter.pattern;
+	if (!w->written && wanted && *wanted)
+		fputs("\nno task matches the filter\n", w->out);
 	if (w->tasks->threads.items.count)
 		put_part(w, TITLE, "\nthreads\n");
 	for (size_t i = 0; i < w->tasks->threads.items.count; i++)

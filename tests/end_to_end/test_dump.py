@@ -191,6 +191,10 @@ def test_text_and_dot(asyncflame, dump, tmp_path, profile):
         assert re.search(r"shop::handlers::clerk at .*\n  │   inbox = ", values.out)
         filtered = asyncflame("dump", "--filter", "shop::handlers", pid)
         assert "clerk" in filtered.out and "closing_time" not in filtered.out
+        assert "no task matches" not in filtered.out
+        grouped = asyncflame("dump", "--group", "--values", pid).out
+        assert re.search(r"^(?!1 )\d+ x .*\n  tasks .*; the values are those of the first$", grouped, re.M)
+        assert "\nno task matches the filter\n" in asyncflame("dump", "--filter", "nowhere::", pid).out
         dot = asyncflame("dump", "--format", "dot", pid)
         assert dot.out.startswith("digraph") and dot.out.rstrip().endswith("}")
         assert dot.out.count("fillcolor") == len(found["tasks"])
