@@ -3,7 +3,10 @@
 
 #include "runtimes/unwind.h"
 
+#include <time.h>
+
 #define TRIES 5
+#define MOMENTS 40 /* that a dump waits for threads, in all */
 
 /* Where a root's code is that is nothing but a jump. */
 struct body {
@@ -20,6 +23,7 @@ struct look {
 	struct af_stack_trace *trace;
 	VECTOR(struct body) bodies;
 	uint32_t thread;
+	int moments; /* that may still be waited */
 	bool failed;
 };
 
@@ -208,7 +212,7 @@ static void note_driven(struct look *l, uint32_t i)
 	}
 }
 
-/* One try; false if the thread went on meanwhile. */
+/* One try; false if the thread goes on meanwhile. */
 static bool look_at(struct look *l, struct af_thread_polls *found)
 {
 	struct af_process_thread *thread = &l->process->threads.items[l->thread];
@@ -218,7 +222,7 @@ static bool look_at(struct look *l, struct af_thread_polls *found)
 	found->n = 0;
 	found->unknown = "it runs on a processor, and was not stopped to see where (--freeze does)";
 	if (!thread->known)
-		return true;
+		return false;
 	af_unwind(&l->unwinder, &l->snapshot->memory, thread, l->trace);
 	found->unknown = "its stack could not be followed to its end";
 	found->top = l->trace->n ? l->trace->frames[l->trace->n - 1].registers[AF_REGISTER_SP] : 0;
@@ -237,20 +241,36 @@ static bool look_at(struct look *l, struct af_thread_polls *found)
 	return false;
 }
 
+/* Reads a thread's registers anew; one that runs on a processor is given a moment to come to rest,
+   as most do. */
+static bool read_again(struct look *l)
+{
+	struct af_process_thread *thread = &l->process->threads.items[l->thread];
+	const struct timespec moment = {.tv_nsec = 250000};
+	if (!thread->known && !l->moments)
+		return false;
+	if (!thread->known) {
+		l->moments--;
+		nanosleep(&moment, NULL);
+	}
+	af_snapshot_forget(l->snapshot);
+	af_process_read_thread(l->process, thread);
+	return true;
+}
+
 struct af_error *af_threads_look(struct af_threads *threads, struct af_process *process,
 				 struct af_snapshot *snapshot)
 {
-	struct look l = {.threads = threads, .process = process, .snapshot = snapshot};
+	struct look l = {
+		.threads = threads, .process = process, .snapshot = snapshot, .moments = MOMENTS};
 	struct af_error *error = af_unwinder_init(&l.unwinder, process);
 	l.trace = error ? NULL : malloc(sizeof(*l.trace));
 	l.failed = !l.trace;
 	collect_bodies(&l);
 	for (; l.thread < process->threads.count && !l.failed; l.thread++) {
 		struct af_thread_polls found = {.thread = l.thread};
-		for (int i = 0; i < TRIES && !look_at(&l, &found); i++) {
-			af_snapshot_forget(snapshot);
-			af_process_read_thread(process, &process->threads.items[l.thread]);
-		}
+		for (int i = 0; i < TRIES && !look_at(&l, &found) && read_again(&l); i++)
+			;
 		struct af_thread_polls *kept = vector_push(&threads->items);
 		if (kept)
 			*kept = found;

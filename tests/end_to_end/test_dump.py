@@ -116,7 +116,8 @@ def quiet(dump, pid, *options):
         found = dump(pid, *options)
         now = [(task["address"], task["state"], task["tree"]) for task in found["tasks"]]
         at_rest = [standing(found, f"shop::{name}") for name in ("handlers::clerk", "closing_time")]
-        if now == before and all(at_rest) and now.count(None) == 0:
+        known = all(thread["unknown"] is None for thread in found["threads"])
+        if now == before and known and all(at_rest) and now.count(None) == 0:
             return found
         before = now
         time.sleep(0.02)
