@@ -37,7 +37,7 @@
 #define AF_MARK_CHUNK_BITS 16
 #define AF_MARK_CHUNK_MASK 0xffffu
 
-/* A node of await stacks: one case of one step (futuremap.h) of one object below another node.
+/* A node of await stacks: one case of one step (tables.h) of one object below another node.
    Its number is its place in `nodes` + 1; 0 is the task itself. */
 #define AF_NODES (1u << 16)
 #define AF_NODE_PARENT_SHIFT 40
