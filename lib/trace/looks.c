@@ -246,6 +246,14 @@ static uint32_t task_of(const struct af_trace *trace, const struct af_seen_task 
 	return task;
 }
 
+/* Whether `i` tells more of a task than `known` does. Memory that was given back may still look like a
+   task that has ended, with a number that means something else by now. */
+static bool tells_more(const struct af_trace *trace, uint32_t i, uint32_t known)
+{
+	return known == AFM_NONE || trace->seen[i].told->state != AFR_LOOK_ENDED ||
+	       trace->seen[known].told->state == AFR_LOOK_ENDED;
+}
+
 uint32_t *af_trace_match_look(struct af_trace *trace)
 {
 	uint32_t n = trace->tasks.n_tasks;
@@ -255,7 +263,7 @@ uint32_t *af_trace_match_look(struct af_trace *trace)
 	for (uint32_t i = 0; seen && i < trace->n_seen; i++) {
 		uint32_t task = task_of(trace, &trace->seen[i]);
 		trace->seen[i].matched = task;
-		if (task)
+		if (task && tells_more(trace, i, seen[task]))
 			seen[task] = i;
 	}
 	return seen;

@@ -235,6 +235,27 @@ static void tasks_that_are_not_there_any_more_are_gone(void **state)
 		assert_int_equal(af_trace_task(f->trace, i)->state, AF_TASK_GONE);
 }
 
+/* Freed memory with the head of a task, and in the place of its number that of another one. */
+static void what_has_ended_elsewhere_does_not_end_a_task(void **state)
+{
+	struct fixture *f = *state;
+	const struct afr_record records[] = {ENTER(1000, 1), EXIT(1100), ENTER(1200, 2),
+					     EXIT(1300)};
+	const struct afr_look look = {
+		.begin = 5000, .end = 6000, .n_tasks = 4, .n_levels = 2, .whole = 1};
+	const struct afr_look_task ended = {.state = AFR_LOOK_ENDED, .found_by = AFR_BY_HEADER};
+	struct afr_look_task tasks[] = {PARKED(1, 0, 1), ended, ended, PARKED(2, 1, 1)};
+	const struct afr_look_level levels[] = {LEVEL(PARENT, AFM_NONE, SUSPENDED),
+						LEVEL(PARENT, AFM_NONE, SUSPENDED)};
+	tasks[1].id = 1;
+	tasks[2].id = 2;
+	tasks[1].first_level = tasks[2].first_level = 1;
+	load(f, records, COUNT(records), &look, tasks, levels);
+	assert_int_equal(f->seen.n, 2);
+	assert_int_equal(f->seen.waits[0].n_nodes, 1);
+	assert_int_equal(f->seen.waits[1].n_nodes, 1);
+}
+
 static void what_was_not_looked_for_to_the_end_is_not_gone(void **state)
 {
 	struct fixture *f = *state;
@@ -312,6 +333,7 @@ int main(void)
 		TEST(a_task_that_was_polled_since_is_not_believed),
 		TEST(where_records_are_missing_it_may_have_been_polled_since),
 		TEST(tasks_that_are_not_there_any_more_are_gone),
+		TEST(what_has_ended_elsewhere_does_not_end_a_task),
 		TEST(what_was_not_looked_for_to_the_end_is_not_gone),
 		TEST(a_future_behind_a_pointer_is_its_task),
 		TEST(a_driven_future_without_polls_is_a_task),
