@@ -128,10 +128,9 @@ static bool show_range(struct af_show *s, struct af_spot at)
 	return true;
 }
 
-/* Bytes and BytesMut: a view, whoever owns it. */
-static bool show_bytes(struct af_show *s, struct af_spot at)
+/* What lies at an address for a length, where the members at `paths` say so. */
+static bool show_view(struct af_show *s, struct af_spot at, const char *const paths[2], bool c_text)
 {
-	const char *const paths[] = {"ptr", "len"};
 	uint64_t parts[2];
 
 	switch (af_show_numbers(s, at, paths, parts, 2)) {
@@ -141,27 +140,24 @@ static bool show_bytes(struct af_show *s, struct af_spot at)
 		af_line_put(s->line, AF_UNREADABLE);
 		return true;
 	case AF_READ_FINE:
-		af_show_text(s, AF_QUOTE_BYTES, parts[0], parts[1]);
+		if (c_text)
+			af_show_c_text(s, parts[0], parts[1]);
+		else
+			af_show_text(s, AF_QUOTE_BYTES, parts[0], parts[1]);
 	}
 	return true;
+}
+
+/* Bytes and BytesMut: a view, whoever owns it. */
+static bool show_bytes(struct af_show *s, struct af_spot at)
+{
+	return show_view(s, at, (const char *const[]){"ptr", "len"}, false);
 }
 
 /* CString { inner: Box<[u8]> }, with the zero at its end. */
 static bool show_c_string(struct af_show *s, struct af_spot at)
 {
-	const char *const paths[] = {"inner.data_ptr", "inner.length"};
-	uint64_t parts[2];
-
-	switch (af_show_numbers(s, at, paths, parts, 2)) {
-	case AF_READ_NONE:
-		return false;
-	case AF_READ_FAILED:
-		af_line_put(s->line, AF_UNREADABLE);
-		return true;
-	case AF_READ_FINE:
-		af_show_c_text(s, parts[0], parts[1]);
-	}
-	return true;
+	return show_view(s, at, (const char *const[]){"inner.data_ptr", "inner.length"}, true);
 }
 
 /* std::io::Error is a pointer or a number, by its lowest bits (library/std/src/io/error/

@@ -6,6 +6,7 @@
 #include "views/stacks_internal.h"
 
 #define MAX_GENERIC_NAME 120 /* characters */
+#define PATH_MAX_NODES 64    /* of a tree that are drawn */
 
 /* What colour a part has; "" without colours. */
 enum part { PLAIN, TITLE, PLACE, DIM, LOUD };
@@ -255,14 +256,21 @@ static void put_title(struct af_stacks_writer *w, const struct af_stack *stack)
 	      w->out);
 }
 
+/* Node `i` and what is above it, but for the root. Returns how many. */
+static uint32_t find_path(const struct af_stack *stack, uint32_t i, uint32_t path[PATH_MAX_NODES])
+{
+	uint32_t n = 0;
+	for (uint32_t at = i;
+	     at < stack->n_nodes && stack->nodes[at].parent != AF_NODE_NONE && n < PATH_MAX_NODES;
+	     at = stack->nodes[at].parent)
+		path[n++] = at;
+	return n;
+}
+
 /* The lines on the left that lead to node `i`; whether each ancestor has a next sibling. */
 static void put_lines(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
-	uint32_t path[64], n = 0;
-	for (uint32_t at = i; at < stack->n_nodes && stack->nodes[at].parent != AF_NODE_NONE &&
-			      n < sizeof(path) / sizeof(path[0]);
-	     at = stack->nodes[at].parent)
-		path[n++] = at;
+	uint32_t path[PATH_MAX_NODES], n = find_path(stack, i, path);
 	fputs_unlocked("  ", w->out);
 	paint(w, DIM);
 	while (n--) {
@@ -362,11 +370,7 @@ static void put_node(struct af_stacks_writer *w, const struct af_stack *stack, u
 /* The lines that go on past what is told of node `i`, to its siblings and below it. */
 static void put_guides(struct af_stacks_writer *w, const struct af_stack *stack, uint32_t i)
 {
-	uint32_t path[64], n = 0;
-	for (uint32_t at = i; at < stack->n_nodes && stack->nodes[at].parent != AF_NODE_NONE &&
-			      n < sizeof(path) / sizeof(path[0]);
-	     at = stack->nodes[at].parent)
-		path[n++] = at;
+	uint32_t path[PATH_MAX_NODES], n = find_path(stack, i, path);
 	fputs_unlocked("  ", w->out);
 	paint(w, DIM);
 	while (n--)
